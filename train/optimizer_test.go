@@ -48,7 +48,7 @@ func TestAttentionRate(t *testing.T) {
 		if _, err := trainer.step(1, golden.Windows(1, 2, 9, arch.Vocab), nil); err != nil {
 			t.Fatal(err)
 		}
-		projection := regexp.MustCompile(`^layers\.\d+\.[qkvo]\.`)
+		projection := regexp.MustCompile(`^layers\.\d+\.([qkvo]|q_a|[qk]_rope|q_nope|latent|[kv]_up)\.`)
 		for name, w := range all {
 			if still := slices.Equal(w, before[name]); still != projection.MatchString(name) {
 				t.Errorf("%s: %s unchanged: %v", family, name, still)

@@ -96,6 +96,9 @@ func splits(blocks, atOnce, keys, cost int) int {
 
 // decode computes attention if the queries are few.
 func (d *Device) decode(o onDevice, out device.Heads, lse device.Buffer, q, k, v device.Heads) bool {
+	if o.valuesInKeys(k, v) {
+		return d.decodeLatent(o, out, lse, q, k)
+	}
 	if o.Queries > decodePlan.queries || o.Firsts != nil || o.HeadDim > decodeHeadDim || widthsOf(o.Scores).values != o.HeadDim || k.Format() != v.Format() || q.Format() == device.F16 {
 		return false
 	}
@@ -113,27 +116,36 @@ func (d *Device) decode(o onDevice, out device.Heads, lse device.Buffer, q, k, v
 		key.tensor = false
 		tile, atOnce, shared = key.tile(rows)
 	}
-	d.launchDecode(key.source(), decodeWords, tile, atOnce, shared, o, out, lse, view(q), view(k), view(v))
+	d.launchDecode(decodeLaunch{key.source(), decodeWords, tile, 32 * decodeWarps, atOnce, shared, true}, o, out, lse, view(q), view(k), view(v))
 	return true
 }
 
-// launchDecode launches the kernel for so many query rows, of whose blocks a multiprocessor runs atOnce, with so much dynamic shared
-// memory each. inputs follow the other parameters of layout.
-func (d *Device) launchDecode(source *cuda.Source, layout []int, tile, atOnce, shared int, o onDevice, out device.Heads, lse device.Buffer, inputs ...[]uint64) {
-	rows := o.Heads / o.KVHeads * o.Queries
-	tiles := (rows + tile - 1) / tile
+// decodeLaunch is how a kernel for few queries is launched.
+type decodeLaunch struct {
+	source        *cuda.Source
+	layout        []int
+	tile, threads int  // query rows and threads of a block
+	atOnce        int  // blocks that a multiprocessor runs at once
+	shared        int  // bytes of a block's dynamic shared memory
+	clusters      bool // blocks can combine splits themselves
+}
+
+// launchDecode launches a kernel for few queries. inputs follow the other parameters of its layout.
+func (d *Device) launchDecode(l decodeLaunch, o onDevice, out device.Heads, lse device.Buffer, inputs ...[]uint64) {
+	rows, values := o.Heads/o.KVHeads*o.Queries, widthsOf(o.Scores).values
+	tiles := (rows + l.tile - 1) / l.tile
 	blocks := o.Batch * o.KVHeads * tiles
 	n := decodePlan.splits
 	if n == 0 {
-		n = splits(blocks, atOnce*d.gpu.Units, o.Keys, decodePlan.cost+2*min(rows, tile))
+		n = splits(blocks, l.atOnce*d.gpu.Units, o.Keys, decodePlan.cost+2*min(rows, l.tile))
 	}
 	var part device.Buffer
 	all, cluster := o.Batch*o.Heads*o.Queries, 1
-	if n <= mostCluster && d.gpu.Clusters() {
+	if n <= mostCluster && l.clusters && d.gpu.Clusters() {
 		cluster = n
 	}
 	if n > cluster {
-		part = d.New(device.F32, n*all*(o.HeadDim+2)+1)
+		part = d.New(device.F32, n*all*(values+2)+1)
 		defer d.Free(part)
 	}
 	kernel := func(name string, layout []int, grid cuda.Grid, args ...[]uint64) {
@@ -144,17 +156,17 @@ func (d *Device) launchDecode(source *cuda.Source, layout []int, tile, atOnce, s
 		for _, a := range args {
 			words = append(words, a...)
 		}
-		d.gpu.Launch(cuda.Kernel{Source: source, Function: name, Words: layout}, grid, words...)
+		d.gpu.Launch(cuda.Kernel{Source: l.source, Function: name, Words: layout}, grid, words...)
 	}
 	args := [][]uint64{o.words(), {uint64(tiles), uint64(n)}, view(out), {addr(lse), addr(part)}}
-	kernel(fmt.Sprintf("decode_%d", tile), layout, cuda.Grid{X: blocks, Y: n, Threads: 32 * decodeWarps, Shared: shared, CY: cluster}, append(args, inputs...)...)
+	kernel(fmt.Sprintf("decode_%d", l.tile), l.layout, cuda.Grid{X: blocks, Y: n, Threads: l.threads, Shared: l.shared, CY: cluster}, append(args, inputs...)...)
 	if n > cluster {
 		each := 4 // numbers of a thread, as in the kernel
-		if o.HeadDim%4 != 0 {
+		if values%4 != 0 {
 			each = 1
 		}
 		const threads = 128
-		kernel("decode_combine", combineWords, cuda.Grid{X: (all*o.HeadDim/each + threads - 1) / threads, Threads: threads},
+		kernel("decode_combine", combineWords, cuda.Grid{X: (all*values/each + threads - 1) / threads, Threads: threads},
 			o.words(), view(out), []uint64{addr(lse), addr(part), uint64(n), uint64(all)})
 	}
 }

@@ -170,5 +170,6 @@ func (d *Device) decodeInts(o onDevice, out device.Heads, lse device.Buffer, q, 
 	if shared > 0 {
 		atOnce = max(1, min(atOnce, d.gpu.Shared/(shared+4<<10)))
 	}
-	d.launchDecode(key.source(), decodeIntsWords, tile, atOnce, shared, o, out, lse, view(q), view(k), view(v), []uint64{addr(k.Scales), addr(v.Scales)})
+	d.launchDecode(decodeLaunch{key.source(), decodeIntsWords, tile, 32 * decodeWarps, atOnce, shared, true}, o, out, lse,
+		view(q), view(k), view(v), []uint64{addr(k.Scales), addr(v.Scales)})
 }

@@ -17,16 +17,17 @@ var kernelFiles embed.FS
 
 // headers are the files that kernels need beside the common header.
 var headers = map[string][]string{
-	"attention":   {"masks.cuh"},
-	"decode":      {"tensor.cuh", "cluster.cuh", "masks.cuh"},
-	"decode_ints": {"tensor.cuh", "cluster.cuh", "masks.cuh", "ints.cuh", "decode.cu"},
-	"elementwise": {"activation.cuh"},
-	"heads":       {"masks.cuh"},
-	"rows":        {"masks.cuh"},
-	"sinks":       {"masks.cuh", "ints.cuh"},
-	"skinny":      {"tensor.cuh", "activation.cuh", "products.cuh"},
-	"store":       {"masks.cuh", "ints.cuh"},
-	"streams":     {"tensor.cuh", "cluster.cuh", "activation.cuh", "products.cuh"},
+	"attention":     {"masks.cuh"},
+	"decode":        {"tensor.cuh", "cluster.cuh", "masks.cuh"},
+	"decode_ints":   {"tensor.cuh", "cluster.cuh", "masks.cuh", "ints.cuh", "decode.cu"},
+	"decode_latent": {"tensor.cuh", "cluster.cuh", "masks.cuh", "decode.cu"},
+	"elementwise":   {"activation.cuh"},
+	"heads":         {"masks.cuh"},
+	"rows":          {"masks.cuh"},
+	"sinks":         {"masks.cuh", "ints.cuh"},
+	"skinny":        {"tensor.cuh", "activation.cuh", "products.cuh"},
+	"store":         {"masks.cuh", "ints.cuh"},
+	"streams":       {"tensor.cuh", "cluster.cuh", "activation.cuh", "products.cuh"},
 }
 
 // source returns a file of kernels after its headers.

@@ -98,9 +98,3 @@ func (d *Device) attendBackwardPadded(o onDevice, dq, dk, dv device.Heads, dbias
 	p.end(err)
 	return err
 }
-
-// valuesInKeys reports whether values are the first numbers of the keys, in the same memory.
-func (o onDevice) valuesInKeys(k, v device.Heads) bool {
-	w := widthsOf(o.Scores)
-	return w.values < w.keys && k.Addr() == v.Addr() && k.Seq == v.Seq && k.Head == v.Head && k.Row == v.Row
-}

@@ -1,9 +1,12 @@
 // Attention of few queries to many keys, as in decoding: the time is that of reading keys and values, of type KV. The query
 // rows that share a KV head (the queries of the heads of its group) read it together. A block has a tile of them and one split
 // of the keys that they see; the splits' results are combined in their order (Flash-Decoding): by the blocks themselves if they form a
-// cluster, otherwise afterwards.
+// cluster, otherwise afterwards. Keys have HD numbers, and values and results VD: as many but in decode_latent.cu.
 
 #define WARPS 4
+#ifndef VD
+#define VD HD
+#endif
 
 // Shape is what a block needs to know beside Scores: the query rows of a KV head are in tiles, their keys in splits.
 struct Shape {
@@ -80,7 +83,7 @@ template <int W> __device__ __forceinline__ void writeRow(const Scores& s, const
   if (lse && c == 0) lse[p.pair * p.rows + p.row + r] = top + logf(sum);
 }
 
-#ifndef INTS // decode_ints.cu comes after this file's common part
+#if !defined(INTS) && !defined(LATENT) // decode_ints.cu and decode_latent.cu come after this file's common part
 // prefetchPart prefetches the beginning of a block's keys and values, of which all but the newest were written long ago.
 __device__ __forceinline__ void prefetchPart(const Place& p, const View& k, const View& v) {
   constexpr int PIECE = 2048, PIECES = 16; // bytes, and how many of each
@@ -93,7 +96,7 @@ __device__ __forceinline__ void prefetchPart(const Place& p, const View& k, cons
 #endif
 
 // statsOf returns where the maximum and the sum of each row of each split are, after the rows themselves: [splits, rows, 2].
-__device__ __forceinline__ float2* statsOf(float* part, i64 rows) { return (float2*)(part + (rows * HD + 1) / 2 * 2); }
+__device__ __forceinline__ float2* statsOf(float* part, i64 rows) { return (float2*)(part + (rows * VD + 1) / 2 * 2); }
 
 constexpr int CLUSTER = 8; // the most splits of a cluster
 
@@ -102,8 +105,8 @@ constexpr int CLUSTER = 8; // the most splits of a cluster
 template <int ROWS, int LDO, int W> __device__ __forceinline__ void combineCluster(const Scores& s, const Place& p, const float* os, const float* top, const float* sum, const View& out, float* lse) {
   const int blocks = clusterBlocks();
   awaitCluster();
-  for (int x = (clusterRank() * 32 * WARPS + threadIdx.x) * W; x < ROWS * HD; x += blocks * 32 * WARPS * W) {
-    int r = x / HD, c = x % HD;
+  for (int x = (clusterRank() * 32 * WARPS + threadIdx.x) * W; x < ROWS * VD; x += blocks * 32 * WARPS * W) {
+    int r = x / VD, c = x % VD;
     if (p.row + r >= p.rows) break;
     float tops[CLUSTER], most = -INFINITY, all = 0;
     Vec<W> y = {};
@@ -121,8 +124,8 @@ template <int ROWS, int LDO, int W> __device__ __forceinline__ void combineClust
   awaitCluster();
 }
 
-// finish combines the warps of a block, which have ROWS rows each: os [WARPS, ROWS, LDO], of which HD are used, relative to the maxima
-// tops [WARPS, ROWS], and sums [WARPS, ROWS]. It writes the result or, if there are several splits, this one's part [splits, rows, HD].
+// finish combines the warps of a block, which have ROWS rows each: os [WARPS, ROWS, LDO], of which VD are used, relative to the maxima
+// tops [WARPS, ROWS], and sums [WARPS, ROWS]. It writes the result or, if there are several splits, this one's part [splits, rows, VD].
 template <int ROWS, int LDO, int W> __device__ __forceinline__ void finish(const Scores& s, const Shape& shape, const Place& p, float* os, const float* tops, const float* sums, const View& out, float* lse, float* part) {
   __shared__ float factors[WARPS * ROWS], top[ROWS], sum[ROWS];
   if (threadIdx.x < ROWS) {
@@ -139,8 +142,8 @@ template <int ROWS, int LDO, int W> __device__ __forceinline__ void finish(const
   const bool cluster = clusterBlocks() > 1;
   i64 all = (int)gridDim.x / (int)shape.tiles * p.rows;
 #pragma unroll 4
-  for (int x = threadIdx.x * W; x < ROWS * HD; x += 32 * WARPS * W) {
-    int r = x / HD, c = x % HD;
+  for (int x = threadIdx.x * W; x < ROWS * VD; x += 32 * WARPS * W) {
+    int r = x / VD, c = x % VD;
     if (p.row + r >= p.rows) break;
     Vec<W> y = {};
 #pragma unroll
@@ -154,18 +157,18 @@ template <int ROWS, int LDO, int W> __device__ __forceinline__ void finish(const
       continue;
     }
     i64 at = blockIdx.y * all + p.pair * p.rows + p.row + r;
-    store(part + at * HD + c, y);
+    store(part + at * VD + c, y);
     if (c == 0) statsOf(part, shape.splits * all)[at] = make_float2(top[r], sum[r]);
   }
   if (cluster) combineCluster<ROWS, LDO, W>(s, p, os, top, sum, out, lse);
 }
 
 // Combines the splits. A thread has W numbers of one of the `all` rows.
-constexpr int COMBINED = HD % 4 == 0 ? 4 : 1;
+constexpr int COMBINED = VD % 4 == 0 ? 4 : 1;
 extern "C" __global__ void __launch_bounds__(128) decode_combine(Scores s, View out, float* lse, float* part, i64 splits, i64 all) {
   begin();
   constexpr int W = COMBINED;
-  const int i = blockIdx.x * blockDim.x + threadIdx.x, at = i / (HD / W), c = i % (HD / W) * W;
+  const int i = blockIdx.x * blockDim.x + threadIdx.x, at = i / (VD / W), c = i % (VD / W) * W;
   if (at >= all) return;
   const float2* stats = statsOf(part, splits * all) + at;
   Place p = {};
@@ -180,12 +183,12 @@ extern "C" __global__ void __launch_bounds__(128) decode_combine(Scores s, View 
     float2 of = stats[n * all];
     float f = weight(of.x, top);
     sum += f * of.y;
-    y = apply([f](float a, float b) { return a + f * b; }, y, load<W>(part + (n * all + at) * HD + c));
+    y = apply([f](float a, float b) { return a + f * b; }, y, load<W>(part + (n * all + at) * VD + c));
   }
   writeRow(s, p, 0, c, y, top, sum, out, lse);
 }
 
-#ifndef INTS
+#if !defined(INTS) && !defined(LATENT)
 // Without tensor cores: a row of a head is read by LANES threads, PARTS loads of KVW numbers each.
 constexpr int LOADS = (HD + KVW - 1) / KVW;
 constexpr int LANES = LOADS > 16 ? 32 : LOADS > 8 ? 16 : LOADS > 4 ? 8 : LOADS > 2 ? 4 : LOADS;

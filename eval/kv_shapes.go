@@ -33,8 +33,8 @@ type Shape struct {
 	Tied bool `yaml:"tied" json:"tied,omitempty"`
 	// Cross reports whether each layer has cross-attention besides self-attention.
 	Cross bool `yaml:"cross" json:"cross,omitempty"`
-	// KVRank and RopeDim are the sizes of what multi-head latent attention caches for all heads; 0 for other attention. Only the size
-	// of such a cache is known: a shape with latent attention has no weights here, and cannot be run.
+	// KVRank and RopeDim are the sizes of what multi-head latent attention caches for all heads; 0 for other attention. The size of the
+	// weights of such a shape is not known here.
 	KVRank  int `yaml:"kv_rank" json:"kv_rank,omitempty"`
 	RopeDim int `yaml:"rope_dim" json:"rope_dim,omitempty"`
 }
@@ -126,10 +126,10 @@ func (s Shape) check() error {
 	return nil
 }
 
-// checkHeads returns an error for a shape whose keys and values do not belong to heads.
+// checkHeads returns an error for a shape whose cached keys and values do not belong to heads.
 func (s Shape) checkHeads() error {
 	if s.KVRank > 0 {
-		return fmt.Errorf("shape %s has latent attention, of which only the size of the cache is known", s.Name)
+		return fmt.Errorf("shape %s has latent attention, for which there are no predictions", s.Name)
 	}
 	return nil
 }

@@ -19,8 +19,9 @@ func randomIDs(n, vocab int) []int32 {
 	return ids
 }
 
-// RandomModel returns a Llama of a shape with random weights in the formats of f, for timing only. A feed-forward block
-// without a gate becomes one with a gate and the same number of weights.
+// RandomModel returns a model of a shape with random weights in the formats of f, for timing only: a Llama or, if the shape has latent
+// attention and groups is 0, a dense DeepSeek-V3. A feed-forward block without a gate becomes one with a gate and the same number of
+// weights.
 func RandomModel(ctx context.Context, s Shape, groups int, o ModelOptions) (*Model, error) {
 	f, err := o.formats()
 	if err != nil {
@@ -66,18 +67,27 @@ func randomWeights(n int, seed uint64) []float32 {
 }
 
 func (s Shape) arch(groups int) (*configs.Arch, error) {
-	if groups == 0 {
-		groups = s.KVHeads
-	}
-	if err := s.checkHeads(); err != nil {
-		return nil, err
-	}
 	ffn := s.FFN
 	if !s.Gated {
 		ffn = ffn * 2 / 3
 	}
+	if groups == 0 && s.KVRank > 0 {
+		return s.latentArch(ffn)
+	}
+	if groups == 0 {
+		groups = s.KVHeads
+	}
 	config := fmt.Sprintf(`{"model_type": "llama", "vocab_size": %d, "hidden_size": %d, "num_hidden_layers": %d, "tie_word_embeddings": %t,
 		"num_attention_heads": %d, "num_key_value_heads": %d, "head_dim": %d, "intermediate_size": %d, "max_position_embeddings": %d}`,
 		s.Vocab, s.Dim, s.Layers, s.Tied, s.Heads, groups, s.HeadDim, ffn, s.Context)
+	return configs.Resolve([]byte(config), "")
+}
+
+// latentArch is arch for latent attention. Keys without positions, and values, are as wide as the shape's heads.
+func (s Shape) latentArch(ffn int) (*configs.Arch, error) {
+	config := fmt.Sprintf(`{"model_type": "deepseek_v3", "vocab_size": %d, "hidden_size": %d, "num_hidden_layers": %d, "first_k_dense_replace": %d,
+		"tie_word_embeddings": %t, "num_attention_heads": %d, "num_key_value_heads": %d, "intermediate_size": %d, "max_position_embeddings": %d,
+		"kv_lora_rank": %d, "qk_rope_head_dim": %d, "qk_nope_head_dim": %d, "v_head_dim": %d, "q_lora_rank": null}`,
+		s.Vocab, s.Dim, s.Layers, s.Layers, s.Tied, s.Heads, s.Heads, ffn, s.Context, s.KVRank, s.RopeDim, s.HeadDim, s.HeadDim)
 	return configs.Resolve([]byte(config), "")
 }

@@ -67,6 +67,23 @@ func BenchmarkDecode(b *testing.B) {
 	}
 }
 
+// BenchmarkDecodeLatent is one token per sequence of latent attention; the bytes are those of latents and rotary keys, read once.
+func BenchmarkDecodeLatent(b *testing.B) {
+	for _, heads := range []int{16, 64} {
+		const batch, keys, rank, rope = 4, 4096, 256, 64
+		c := attentionBench(batch, 1, keys, heads, 1, rank+rope, true)
+		c.ValueDim = rank
+		c.v = c.k
+		bytes := float64(batch * keys * (rank + rope) * 4)
+		name, work := fmt.Sprintf("batch=%d/keys=%d/heads=%d/rank=%d/rope=%d", batch, keys, heads, rank, rope), float64(2*batch*keys*heads*(2*rank+rope))
+		cputest.Benchmark(b, "cache=f32/"+name, work, bytes, c.run)
+		half := *c
+		half.k, _ = encoded(simd.BF16, c.k)
+		half.v = half.k
+		cputest.Benchmark(b, "cache=bf16/"+name, work, bytes/2, half.run)
+	}
+}
+
 func BenchmarkElementwise(b *testing.B) {
 	const n = 8192
 	x, y, up, out := cputest.Normal(1, n), cputest.Normal(2, n), cputest.Normal(3, n), make([]float32, n)

@@ -10,10 +10,17 @@ import (
 )
 
 // TestGoldenFamilies compares six AdamW steps with PyTorch's, for every family whose own class supports the grouped
-// model.
+// model, and of the unchanged model if its attention is latent.
 func TestGoldenFamilies(t *testing.T) {
 	compared := 0
 	for _, c := range golden.Cases(t) {
+		if src := golden.Open(t, c.Dir); src.Arch.IsLatent() {
+			t.Run(c.Name, func(t *testing.T) {
+				_, all := golden.Load(t, c.Dir)
+				recipe := goldenRecipe(t, fmt.Sprintf("seq_len=%d", len(c.IDs[0])))
+				goldenSteps(t, cpu.New(), c.Name, recipe, src.Arch, all, c.IDs, c.Floats(t, "train_loss_mha"), c.Floats(t, "grad_norm_mha"))
+			})
+		}
 		if !c.Has("train_loss") {
 			continue
 		}

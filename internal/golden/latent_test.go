@@ -4,10 +4,14 @@ import (
 	"encoding/json"
 	"fmt"
 	"math"
+	"math/rand/v2"
+	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 
+	"gqa/checkpoints"
 	"gqa/configs"
 	"gqa/internal/device"
 	"gqa/internal/device/cpu"
@@ -88,6 +92,51 @@ func TestLatentAttention(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestLatentBiases: in the own layout a checkpoint decides which projections have biases.
+func TestLatentBiases(t *testing.T) {
+	config := latentModels["own, by layer, a small latent"]
+	plain := golden.Open(t, golden.Random(t, config))
+	tensors, err := plain.Arch.Tensors()
+	if err != nil {
+		t.Fatal(err)
+	}
+	shapes := map[string][]int{}
+	for _, x := range tensors {
+		shapes[x.Name] = x.Shape
+		for _, projection := range []string{"q_a_proj", "q_b_proj", "kv_a_proj_with_mqa", "o_proj"} {
+			if module, ok := strings.CutSuffix(x.Name, projection+".weight"); ok {
+				shapes[module+projection+".bias"] = x.Shape[:1]
+			}
+		}
+	}
+	if err := plain.Arch.Bind(shapes); err != nil {
+		t.Fatal(err)
+	}
+	params, err := plain.Arch.Params()
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, all := rand.New(rand.NewPCG(8, 9)), map[string][]float32{}
+	for _, p := range params {
+		for range p.Size() {
+			all[p.Name] = append(all[p.Name], float32(r.NormFloat64()/3))
+		}
+	}
+	dir := t.TempDir()
+	if err := weights.Write(dir, plain.Arch, checkpoints.F32, weights.ByName(all), checkpoints.WriteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "config.json"), []byte(config), 0o666); err != nil {
+		t.Fatal(err)
+	}
+	src, read := golden.Load(t, dir)
+	ids := golden.Windows(4, 1, 21, 61)
+	if _, ok := read["layers.1.k_rope.bias"]; !ok || len(read) != len(params) {
+		t.Fatalf("%d weights, want %d, with biases", len(read), len(params))
+	}
+	compare(t, "with biases", infer.New(cpu.New(), src.Arch, read).Logits(ops.NewBatch(ids...)).F32(), latentReference(t, dir, ids[0]))
 }
 
 // TestLatentCache: a cache holds the latent and the rotary key of a token in each layer, and nothing else.

@@ -165,7 +165,7 @@ func (a *Arch) readLatent(raw map[string]any) error {
 // readInvFreq reads the frequencies of all layers, or those of each.
 func (a *Arch) readInvFreq(value any) error {
 	list, _ := value.([]any)
-	if len(list) == 0 || len(list) > 0 && isNumber(list[0]) {
+	if len(list) == 0 || isNumber(list[0]) {
 		freqs, err := frequencies(value)
 		if err == nil && 2*len(freqs) != a.Latent.RopeDim {
 			err = fmt.Errorf("has %d numbers, want %d: one for each of the planes of %d dims", len(freqs), a.Latent.RopeDim/2, a.Latent.RopeDim)

@@ -3,6 +3,7 @@ package golden_test
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"math"
 	"math/rand/v2"
 	"os"
@@ -98,22 +99,9 @@ func TestLatentAttention(t *testing.T) {
 func TestLatentBiases(t *testing.T) {
 	config := latentModels["own, by layer, a small latent"]
 	plain := golden.Open(t, golden.Random(t, config))
-	tensors, err := plain.Arch.Tensors()
-	if err != nil {
-		t.Fatal(err)
-	}
-	shapes := map[string][]int{}
-	for _, x := range tensors {
-		shapes[x.Name] = x.Shape
-		for _, projection := range []string{"q_a_proj", "q_b_proj", "kv_a_proj_with_mqa", "o_proj"} {
-			if module, ok := strings.CutSuffix(x.Name, projection+".weight"); ok {
-				shapes[module+projection+".bias"] = x.Shape[:1]
-			}
-		}
-	}
-	if err := plain.Arch.Bind(shapes); err != nil {
-		t.Fatal(err)
-	}
+	bindBiased(t, plain.Arch, func(role configs.Role) bool {
+		return slices.Contains([]configs.Role{configs.QA, configs.QB, configs.KVA, configs.O}, role)
+	})
 	params, err := plain.Arch.Params()
 	if err != nil {
 		t.Fatal(err)
@@ -137,6 +125,151 @@ func TestLatentBiases(t *testing.T) {
 		t.Fatalf("%d weights, want %d, with biases", len(read), len(params))
 	}
 	compare(t, "with biases", infer.New(cpu.New(), src.Arch, read).Logits(ops.NewBatch(ids...)).F32(), latentReference(t, dir, ids[0]))
+}
+
+// TestLatentFullRank: with a latent that holds all values and position-free keys, and a rotary key of all planes, the own layout gives
+// transformers' logits of models with grouped attention, whatever their blocks.
+func TestLatentFullRank(t *testing.T) {
+	for _, name := range []string{"llama", "llama-rope3", "gpt_neox", "gptj", "phi", "qwen2", "cohere", "gemma", "stablelm", "mistral", "granite", "nemotron", "phi3", "starcoder2", "olmo", "chatglm", "falcon-rope", "starcoder2-window", "qwen2-window"} {
+		t.Run(name, func(t *testing.T) {
+			c := golden.Named(t, name)
+			src, all := golden.Load(t, c.Dir)
+			arch, full := fullRank(t, src, all)
+			checkLogits(t, c, form{"logits_mha", arch, full, c.Floats(t, "logits_mha")})
+		})
+	}
+}
+
+// fullRank returns the model with latent attention in the own layout. Head h of the keys has the rotary planes from h·planes on, and its
+// position-free dims and its values are parts h of the latent.
+func fullRank(t *testing.T, src *weights.Source, all map[string][]float32) (*configs.Arch, map[string][]float32) {
+	t.Helper()
+	a := src.Arch
+	freqs, heads, groups, d := a.Rope.InvFreq(), a.Heads, a.KVHeads, a.HeadDim
+	nope := d - 2*len(freqs)
+	l := configs.Latent{Rank: groups * (nope + d), NopeDim: nope, RopeDim: 2 * groups * len(freqs), ValueDim: d}
+	for range groups {
+		l.InvFreq = append(l.InvFreq, freqs...)
+	}
+	scale := a.ScoreScale
+	if scale == 0 {
+		scale = 1 / math.Sqrt(float64(d))
+	}
+	config, err := weights.RewriteConfig(src.Config, func(keys map[string]any) {
+		changes, err := a.LatentChanges(src.Config, slices.Repeat([]configs.Latent{l}, a.Layers), scale)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for path, value := range changes {
+			configs.SetKey(keys, path, value)
+		}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := configs.Resolve(config, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	full := maps.Clone(all)
+	for layer := range a.Layers {
+		for _, bias := range []bool{false, true} {
+			weight := func(role configs.Role) []float32 { return all[configs.ParamName(role, layer, bias)] }
+			set := func(role configs.Role, rows [][]float32) {
+				full[configs.ParamName(role, layer, bias)] = slices.Concat(rows...)
+			}
+			q, k, v := rowsOf(weight(configs.Q), heads*d), rowsOf(weight(configs.K), groups*d), rowsOf(weight(configs.V), groups*d)
+			if q == nil && k == nil && v == nil {
+				continue
+			}
+			turn := float32(a.Rope.Scale())
+			var qNope, qRope, kNope, kRope [][]float32
+			for h := range heads {
+				free, planes := splitHead(a, q, h, len(freqs), turn)
+				before, after := 2*len(freqs)*(h*groups/heads), 2*len(freqs)*(groups-1-h*groups/heads)
+				qNope = append(qNope, free...)
+				qRope = slices.Concat(qRope, zeroRows(before, planes), planes, zeroRows(after, planes))
+			}
+			for g := range groups {
+				free, planes := splitHead(a, k, g, len(freqs), turn)
+				kNope, kRope = append(kNope, free...), append(kRope, planes...)
+			}
+			set(configs.QNope, qNope)
+			set(configs.QRope, qRope)
+			set(configs.KRope, kRope)
+			set(configs.LatentKV, slices.Concat(kNope, v))
+		}
+		choose := func(role configs.Role, first, width int) { // each head takes a part of the latent
+			var w []float32
+			for h := range heads {
+				for i := range width {
+					row := make([]float32, l.Rank)
+					row[first+h*groups/heads*width+i] = 1
+					w = append(w, row...)
+				}
+			}
+			full[configs.ParamName(role, layer, false)] = w
+		}
+		choose(configs.KeyUp, 0, nope)
+		choose(configs.ValueUp, groups*nope, d)
+	}
+	maps.DeleteFunc(full, func(_ string, w []float32) bool { return len(w) == 0 })
+	bindBiased(t, b, func(role configs.Role) bool {
+		of := map[configs.Role]configs.Role{configs.QHeads: configs.QRope, configs.KVA: configs.KRope, configs.O: configs.O}[role]
+		return full[configs.ParamName(of, 0, true)] != nil
+	})
+	return b, full
+}
+
+// bindBiased binds the architecture to a checkpoint whose projections of some roles have biases.
+func bindBiased(t *testing.T, a *configs.Arch, biased func(configs.Role) bool) {
+	t.Helper()
+	tensors, err := a.Tensors()
+	if err != nil {
+		t.Fatal(err)
+	}
+	shapes := map[string][]int{}
+	for _, x := range tensors {
+		shapes[x.Name] = x.Shape
+		if name, ok := strings.CutSuffix(x.Name, ".weight"); ok && biased(x.Role) {
+			shapes[name+".bias"] = x.Shape[:1]
+		}
+	}
+	if err := a.Bind(shapes); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// rowsOf divides a matrix or a bias into rows; nil if there is none.
+func rowsOf(w []float32, rows int) (all [][]float32) {
+	if w == nil {
+		return nil
+	}
+	return slices.Collect(slices.Chunk(w, len(w)/rows))
+}
+
+func zeroRows(n int, like [][]float32) (all [][]float32) {
+	for range n {
+		all = append(all, make([]float32, len(like[0])))
+	}
+	return all
+}
+
+// splitHead returns the rows of a head that are not rotated, and those that are, times a factor, with planes in adjacent rows.
+func splitHead(a *configs.Arch, w [][]float32, h, planes int, factor float32) (free, turned [][]float32) {
+	head := w[h*a.HeadDim:][:a.HeadDim]
+	for i := range 2 * planes {
+		from := i/2 + i%2*planes
+		if a.RopeInterleaved {
+			from = i
+		}
+		row := slices.Clone(head[from])
+		for j := range row {
+			row[j] *= factor
+		}
+		turned = append(turned, row)
+	}
+	return head[2*planes:], turned
 }
 
 // TestLatentCache: a cache holds the latent and the rotary key of a token in each layer, and nothing else.

@@ -3,7 +3,8 @@
 CONFIG.json is a small multi-head config.json with "model_type" and "num_key_value_heads", such as
 {"model_type": "llama", "vocab_size": 128, "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2,
  "num_attention_heads": 8, "num_key_value_heads": 8}. OUT becomes a checkpoint of random weights with golden.safetensors
-beside it; the doc comment of package golden says what that holds. The class must keep keys and values in k_proj and v_proj.
+beside it; the doc comment of package golden says what that holds. The class must keep keys and values in k_proj and v_proj, or have
+latent attention, which is not pooled.
 """
 import json
 import sys
@@ -68,6 +69,11 @@ def main(path, out):
     weights = model.state_dict()
     with torch.no_grad():
         golden = {"input_ids": ids, "logits_mha": model(input_ids=ids).logits}
+    if "kv_lora_rank" in config:
+        golden["train_loss_mha"], golden["grad_norm_mha"] = train(model, ids)
+        save_file({name: t.contiguous() for name, t in golden.items()}, out + "/golden.safetensors")
+        return
+    with torch.no_grad():
         for groups in [g for g in (1, 2, 3, 4) if heads % g == 0 and g < heads]:
             grouped = build(config, groups)
             grouped.load_state_dict(pool(weights, heads, groups, head_dim))

@@ -111,7 +111,7 @@ func TestRecipeYAML(t *testing.T) {
 		"optimizer.eps=1e-9", "optimizer.weight_decay=0.2", "optimizer.decay=all", "optimizer.clip=2", "optimizer.average=0.9", "schedule.kind=linear",
 		"schedule.warmup=1", "schedule.final=0.5", "valid_every=5", "valid_windows=6", "save_every=7", "keep=8", "log_every=9",
 		"export_dtype=bf16", "threads=3", "device=cuda:1", "precision=bf16", "deterministic=false", "recompute=layer", "distill.teacher=t", "distill.loss=mixed", "distill.weight=0.3", "distill.temperature=2",
-		"distill.cache=c", "distill.top_k=9", "packing=documents", "bad_rows=8", "data_cache=d",
+		"distill.cache=c", "distill.top_k=9", "packing=documents", "bad_rows=8", "data_cache=d", "sharding=gradients",
 	} {
 		if err := r.Set(set); err != nil {
 			t.Fatal(err)

@@ -96,7 +96,7 @@ func splits(blocks, atOnce, keys, cost int) int {
 
 // decode computes attention if the queries are few.
 func (d *Device) decode(o onDevice, out device.Heads, lse device.Buffer, q, k, v device.Heads) bool {
-	if o.valuesInKeys(k, v) {
+	if o.Firsts == nil && o.valuesInKeys(k, v) {
 		return d.decodeLatent(o, out, lse, q, k)
 	}
 	if o.Queries > decodePlan.queries || o.Firsts != nil || o.HeadDim > decodeHeadDim || widthsOf(o.Scores).values != o.HeadDim || k.Format() != v.Format() || q.Format() == device.F16 {

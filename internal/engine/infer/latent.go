@@ -31,7 +31,7 @@ func (e *engine) expanded(nope, rope, latent, key Mat, a ops.Latent[Mat], b ops.
 	e.device.JoinHeads(q.all(), nope.all(), rope.all(), n, a.Heads, a.NopeDim, a.RopeDim, false)
 	e.device.JoinHeads(k.all(), keys.all(), key.all(), n, a.Heads, a.NopeDim, a.RopeDim, true)
 	out, s := e.mat(n, a.Heads*a.ValueDim), scores(a.Attention, b)
-	s.Keys = b.Len
+	s.Keys, s.Firsts = b.Len, b.Firsts
 	e.device.Attend(s, rows(out, b.Len, a.ValueDim), device.Buffer{}, rows(q, b.Len, a.HeadDim), rows(k, b.Len, a.HeadDim), rows(values, b.Len, a.ValueDim))
 	return out
 }

@@ -16,8 +16,8 @@ type Moment struct{ Mean, Cov []float32 }
 // projectRows is the number of rows computed between two checks of the context.
 const projectRows = 1024
 
-// project returns W·Cov, or a copy of W without a moment. It stops early if ctx is done.
-func (m *Moment) project(ctx context.Context, l Linear) []float32 {
+// Project returns W·Cov, or a copy of W without a moment. It stops early if ctx is done.
+func (m *Moment) Project(ctx context.Context, l Linear) []float32 {
 	out := len(l.W) / l.In
 	p := make([]float32, len(l.W))
 	if m == nil {
@@ -31,8 +31,8 @@ func (m *Moment) project(ctx context.Context, l Linear) []float32 {
 	return p
 }
 
-// mean returns the projection's mean output, bias included: [out].
-func (m *Moment) mean(l Linear) []float64 {
+// MeanOf returns the projection's mean output, bias included: [out].
+func (m *Moment) MeanOf(l Linear) []float64 {
 	mean := make([]float64, len(l.W)/l.In)
 	for i := range mean {
 		if m != nil {
@@ -52,7 +52,7 @@ func (m *Moment) mean(l Linear) []float64 {
 // part.
 func (m *Moment) gram(ctx context.Context, l Linear, size int, parts [][]int) []float32 {
 	out := len(l.W) / l.In
-	g, p := make([]float32, out*out), m.project(ctx, l)
+	g, p := make([]float32, out*out), m.Project(ctx, l)
 	var pairs [][2]int
 	for _, members := range parts {
 		for i, h := range members {
@@ -78,9 +78,9 @@ func (m *Moment) gram(ctx context.Context, l Linear, size int, parts [][]int) []
 	return g
 }
 
-// headMoments returns the second moments of each head's outputs, [size, size], for heads of size rows.
-func (m *Moment) headMoments(ctx context.Context, l Linear, size int) []*mat.SymDense {
-	p, mean := m.project(ctx, l), m.mean(l)
+// HeadMoments returns the second moments of each head's outputs, [size, size], for heads of size rows.
+func (m *Moment) HeadMoments(ctx context.Context, l Linear, size int) []*mat.SymDense {
+	p, mean := m.Project(ctx, l), m.MeanOf(l)
 	moments := make([]*mat.SymDense, len(mean)/size)
 	pool.For(len(moments), 1, func(lo, hi int) {
 		g := make([]float32, size*size)
@@ -99,11 +99,16 @@ func (m *Moment) headMoments(ctx context.Context, l Linear, size int) []*mat.Sym
 
 // queryReaders returns, for each KV head, the second moment of the queries that read it.
 func (a *Attention) queryReaders(ctx context.Context, m *Moment) []*mat.SymDense {
-	return sumReaders(m.headMoments(ctx, a.Q, a.HeadDim), a.groupSize())
+	return sumReaders(m.HeadMoments(ctx, a.Q, a.HeadDim), a.groupSize())
 }
 
 // outputReaders returns, for each KV head, OᵀO over the columns of the query heads that read it.
 func (a *Attention) outputReaders() []*mat.SymDense {
+	return sumReaders(a.OutputMoments(), a.groupSize())
+}
+
+// OutputMoments returns OᵀO over the columns of each query head: [headDim, headDim].
+func (a *Attention) OutputMoments() []*mat.SymDense {
 	size, width := a.HeadDim, a.O.In
 	moments := make([]*mat.SymDense, a.Heads)
 	pool.For(a.Heads, 1, func(lo, hi int) {
@@ -119,7 +124,7 @@ func (a *Attention) outputReaders() []*mat.SymDense {
 			}
 		}
 	})
-	return sumReaders(moments, a.groupSize())
+	return moments
 }
 
 // sumReaders sums the moments of the query heads that read the same KV head.

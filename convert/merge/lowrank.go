@@ -16,7 +16,7 @@ import (
 // of the weights that read it, and then all rows to the size of a member.
 func lowRank(p *projection, b block, members []int) solution {
 	dim := len(b.dims)
-	vectors, values, ok := top(p.ctx, p.stack(b, members), len(members)*dim, dim)
+	vectors, values, ok := Top(p.ctx, p.stack(b, members), len(members)*dim, dim)
 	if !ok {
 		return average(p, b, members)
 	}
@@ -97,8 +97,8 @@ func scaleColumn(m *mat.Dense, j int, f float64) {
 	}
 }
 
-// root returns the symmetric square root of a second moment and its pseudo-inverse.
-func root(m *mat.SymDense) (r, inv *mat.Dense) {
+// Root returns the symmetric square root of a second moment and its pseudo-inverse.
+func Root(m *mat.SymDense) (r, inv *mat.Dense) {
 	n := m.SymmetricDim()
 	var eig mat.EigenSym
 	if !eig.Factorize(m, true) {

@@ -348,7 +348,7 @@ func abs(x float32) float32 { return max(x, -x) }
 // foldConstant adds to the bias of merged's o the constant part of a's output that shared values lose: the mean of v
 // through o.
 func (a *Attention) foldConstant(merged *Attention, kv *Moment) {
-	was, is := kv.mean(a.V), kv.mean(merged.V)
+	was, is := kv.MeanOf(a.V), kv.MeanOf(merged.V)
 	bias := make([]float64, len(merged.O.Bias))
 	for h := range a.Heads {
 		a.addConstant(bias, h, was[h/a.groupSize()*a.HeadDim:], 1)

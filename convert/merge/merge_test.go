@@ -324,7 +324,7 @@ func TestLowRankIsOptimal(t *testing.T) {
 			second.SetSym(i, j, float64(m.Cov[i*in+j])+float64(m.Mean[i])*float64(m.Mean[j]))
 		}
 	}
-	metric, _ := root(second)
+	metric, _ := Root(second)
 	stack := mat.NewDense(4*out, in, nil)
 	for h := range 4 {
 		o, v := mat.NewDense(out, 3, nil), mat.NewDense(3, in, nil)

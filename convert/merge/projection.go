@@ -62,12 +62,12 @@ func (f Invariance) blocks(centred bool) []block {
 func (a *Attention) projections(ctx context.Context, in Inputs, parts [][]int) (k, v *projection, err error) {
 	kv := in.KeyValue
 	k = &projection{
-		ctx: ctx, headDim: a.HeadDim, gram: kv.gram(ctx, a.K, a.HeadDim, parts), mean: kv.mean(a.K), readers: a.queryReaders(ctx, in.Query),
+		ctx: ctx, headDim: a.HeadDim, gram: kv.gram(ctx, a.K, a.HeadDim, parts), mean: kv.MeanOf(a.K), readers: a.queryReaders(ctx, in.Query),
 		// q·b is the same for every key and cancels in the softmax, unless b is rotated by the key's position.
 		blocks: a.Key.blocks(true),
 	}
 	v = &projection{
-		ctx: ctx, headDim: a.HeadDim, gram: kv.gram(ctx, a.V, a.HeadDim, parts), mean: kv.mean(a.V), readers: a.outputReaders(),
+		ctx: ctx, headDim: a.HeadDim, gram: kv.gram(ctx, a.V, a.HeadDim, parts), mean: kv.MeanOf(a.V), readers: a.outputReaders(),
 		// Probabilities sum to one, so a constant in v is one in the output, which o's bias compensates if there is
 		// one.
 		blocks: a.Value.blocks(a.O.Bias != nil),
@@ -148,7 +148,7 @@ func (p *projection) findRoots() {
 		p.roots = make([]rooted, len(p.readers))
 		pool.For(len(p.roots), 1, func(lo, hi int) {
 			for h := lo; h < hi; h++ {
-				p.roots[h].root, p.roots[h].inverse = root(p.reader(b, h))
+				p.roots[h].root, p.roots[h].inverse = Root(p.reader(b, h))
 			}
 		})
 	}

@@ -17,11 +17,11 @@ const (
 	topChecks = 5    // iterations between checks
 )
 
-// top returns the eigenvectors of the k largest eigenvalues of s [n, n], symmetric and positive, as columns, and the
+// Top returns the eigenvectors of the k largest eigenvalues of s [n, n], symmetric and positive, as columns, and the
 // eigenvalues, both in increasing order. For large matrices it uses subspace iteration with half as many vectors again
 // (Halko et al., arXiv 0909.4061, section 4.5): any error is between nearly equal eigenvalues. It stops early, without
 // a result, if ctx is done.
-func top(ctx context.Context, s []float32, n, k int) (*mat.Dense, []float64, bool) {
+func Top(ctx context.Context, s []float32, n, k int) (*mat.Dense, []float64, bool) {
 	if n <= exactSize || 3*k > n {
 		return topExact(s, n, k)
 	}
@@ -58,7 +58,7 @@ func total(values []float64) float64 {
 	return sum
 }
 
-// topExact is top by a full eigendecomposition.
+// topExact is Top by a full eigendecomposition.
 func topExact(s []float32, n, k int) (*mat.Dense, []float64, bool) {
 	m := mat.NewSymDense(n, nil)
 	for i := range n {

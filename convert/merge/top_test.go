@@ -41,7 +41,7 @@ func TestTop(t *testing.T) {
 				values[i] = value(i)
 			}
 			s := spectrum(r, n, values)
-			vectors, got, ok := top(t.Context(), s, n, k)
+			vectors, got, ok := Top(t.Context(), s, n, k)
 			if !ok {
 				t.Fatal("not found")
 			}

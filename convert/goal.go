@@ -9,10 +9,11 @@ import (
 )
 
 // Goal is the number of KV heads that the attention of a checkpoint is converted to: one number for every converted site
-// ([Groups]), or one for each layer ([GroupsPerLayer]). The zero Goal is not valid.
+// ([Groups]), or one for each layer ([GroupsPerLayer]), or else latent attention ([LatentAttention]). The zero Goal is not valid.
 type Goal struct {
 	groups  int
 	byLayer []int
+	latent  *LatentGoal
 }
 
 // Groups returns the goal of n KV heads at every converted site. n must divide the KV heads of the source.
@@ -22,7 +23,7 @@ func Groups(n int) Goal { return Goal{groups: n} }
 // KV heads. It is for models with one kind of attention.
 func GroupsPerLayer(heads ...int) Goal { return Goal{byLayer: slices.Clone(heads)} }
 
-// Groups returns the number of KV heads; if layers differ, the largest.
+// Groups returns the number of KV heads; if layers differ, the largest; 0 for latent attention.
 func (g Goal) Groups() int {
 	if len(g.byLayer) > 0 {
 		return slices.Max(g.byLayer)
@@ -33,10 +34,13 @@ func (g Goal) Groups() int {
 // PerLayer returns the number of KV heads of each layer, or nil if all layers have the same.
 func (g Goal) PerLayer() []int { return slices.Clone(g.byLayer) }
 
-// String returns the numbers in command-line form: 4, or 8,4,2.
+// String returns the numbers in command-line form, 4 or 8,4,2, or those of latent attention: 512+64.
 func (g Goal) String() string {
-	if g.byLayer != nil {
+	switch {
+	case g.byLayer != nil:
 		return list(g.byLayer)
+	case g.latent != nil:
+		return fmt.Sprintf("%d+%d", g.latent.Rank, g.latent.RopeDim)
 	}
 	return fmt.Sprint(g.groups)
 }
@@ -52,6 +56,8 @@ func (g Goal) arch(a *configs.Arch, sites []configs.Site) *configs.Arch {
 // check returns an error that wraps ErrGroups if a cannot have the goal's KV heads.
 func (g Goal) check(a *configs.Arch, sites []configs.Site) error {
 	switch {
+	case g.latent != nil:
+		return g.latent.check(a)
 	case a.IsLatent() && (g.byLayer != nil || g.groups != a.Heads):
 		return errLatent(a)
 	case g.byLayer != nil:

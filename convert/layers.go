@@ -17,7 +17,8 @@ import (
 type Layer struct {
 	Site   configs.Site  `json:"site"`
 	Layer  int           `json:"layer"`
-	Groups []MergedGroup `json:"groups"`
+	Groups []MergedGroup `json:"groups,omitempty"`
+	Latent *LatentLayer  `json:"latent,omitempty"`
 	// Readout and Fit describe how the layer was fitted to the original's output; nil if it was not.
 	Readout *LayerFit `json:"readout,omitempty"`
 	Fit     *LayerFit `json:"refine,omitempty"`
@@ -83,6 +84,9 @@ func (p *Plan) fitsTogether() bool {
 func (o Options) mergedModules(a *configs.Arch, sites []configs.Site) (all []module) {
 	if !o.Merges() {
 		return nil
+	}
+	if o.Goal.latent != nil {
+		return latentModules(a)
 	}
 	for _, s := range sites {
 		if a.SiteKVHeads(s) != o.Goal.Groups() {

@@ -36,15 +36,23 @@ func (r *run) merge(ctx context.Context) error {
 		return err
 	}
 	whole := r.fitsTogether()
+	if err := r.ownLatent(); err != nil {
+		return err
+	}
 	g, err := r.newMerging(ctx, r.Refine > 0 && !whole)
 	if err != nil {
 		return err
 	}
 	g.whole = whole
-	if err := g.mergeAll(ctx); err != nil || !whole {
+	if err := g.mergeAll(ctx); err != nil {
 		return err
 	}
-	return g.together(ctx)
+	if whole {
+		if err := g.together(ctx); err != nil {
+			return err
+		}
+	}
+	return r.settleLatent()
 }
 
 // mergeAll merges one module after the other.
@@ -167,6 +175,9 @@ func (g *merging) module(ctx context.Context, m module, last bool) error {
 	if err != nil {
 		return err
 	}
+	if g.Goal.latent != nil {
+		return g.latent(ctx, m, a, in.Query, last)
+	}
 	merged, groups, err := merge.Merge(ctx, a, in, g.options(m))
 	if err != nil {
 		return at(m, string(g.Method), err)
@@ -229,7 +240,7 @@ func (g *merging) move(m module, table []float32) error {
 
 // fit brings a merged layer's output closer to the original's.
 func (g *merging) fit(ctx context.Context, l *Layer, changed calibrate.Weights, walk *calibrate.Walk) (err error) {
-	if g.Method == Calibrated || g.Refine > 0 {
+	if g.Method == Calibrated || g.Goal.latent != nil || g.Refine > 0 {
 		l.Readout = &LayerFit{}
 		if l.Readout.Before, l.Readout.After, err = walk.Readout(ctx, l.Layer, changed); err != nil {
 			return err

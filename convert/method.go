@@ -20,7 +20,10 @@ const (
 	Calibrated = merge.Calibrated
 )
 
-// Methods lists the methods.
+// MethodLatent is the method of conversions to latent attention, as package latent describes it: the only one for that goal.
+const MethodLatent Method = "mla"
+
+// Methods lists the methods for a goal of KV heads.
 var Methods = merge.Methods
 
 // Pool computes the K (or V) head of a group from those of its members, which have equal sizes: the weights [headDim,

@@ -21,6 +21,7 @@ const (
 	Own      = target.Own
 	Expanded = target.Expanded
 	GGUF     = target.GGUF
+	MLA      = target.MLA
 )
 
 // Targets lists the targets.
@@ -79,9 +80,9 @@ type Options struct {
 }
 
 // Merges reports whether a layer's q, k, v and o are computed together, because q and o must change with the keys and
-// values.
+// values. They always are for latent attention.
 func (o Options) Merges() bool {
-	return o.Method.Aligns() || o.Grouping == Similar || o.Refine > 0
+	return o.Goal.latent != nil || o.Method.Aligns() || o.Grouping == Similar || o.Refine > 0
 }
 
 // merging lists the settings because of which Merges is true.
@@ -102,17 +103,23 @@ func (o Options) merging() (all []Setting) {
 func (o Options) withDefaults() Options {
 	o.Target, o.Grouping, o.Sites = cmp.Or(o.Target, Native), cmp.Or(o.Grouping, Contiguous), cmp.Or(o.Sites, DefaultSites)
 	o.RefineBy = cmp.Or(o.RefineBy, BySize)
+	if o.Goal.latent != nil {
+		o.Method = cmp.Or(o.Method, MethodLatent)
+	}
 	return o
 }
 
 // check returns the reason why a cannot be converted with o: an OptionError, or an error that wraps ErrGroups.
 func (o Options) check(a *configs.Arch) error {
-	return cmp.Or(o.checkChoices(), o.checkPositions(a), o.Goal.check(a, o.Sites.of(a)), o.checkLayers(a), o.checkMerge())
+	return cmp.Or(o.checkChoices(), o.checkLatent(), o.checkPositions(a), o.Goal.check(a, o.Sites.of(a)), o.checkLayers(a), o.checkMerge())
 }
 
 // checkChoices returns an error for a value that its option does not have.
 func (o Options) checkChoices() error {
 	methods := Methods
+	if o.Goal.latent != nil {
+		methods = []string{string(MethodLatent)}
+	}
 	if o.Pool != nil {
 		if o.Method == "" || slices.Contains(Methods, string(o.Method)) {
 			return OptionError{Err: fmt.Errorf("method %q cannot be the name of another function; want one that is none of %v", o.Method, Methods)}
@@ -139,6 +146,18 @@ func (o Options) checkChoices() error {
 	return nil
 }
 
+// checkLatent returns an error for an option that latent attention and KV heads do not have in common.
+func (o Options) checkLatent() error {
+	wanted := o.Goal.latent != nil
+	switch {
+	case (o.Target == MLA) != wanted:
+		return OptionError{Err: fmt.Errorf("target %s is for the sizes of latent attention, the others for a number of KV heads", MLA), Give: []Setting{{"target", string(MLA)}}}
+	case wanted && o.Grouping == Similar:
+		return OptionError{Err: errors.New("latent attention has no groups of heads"), LeaveOut: []Setting{{OptionGrouping, string(Similar)}}}
+	}
+	return nil
+}
+
 // checkPositions returns an error if heads would be reordered although they are not interchangeable.
 func (o Options) checkPositions(a *configs.Arch) error {
 	if o.Grouping != Similar || a.Position != configs.PositionALiBi || o.Goal.Groups() <= 1 {
@@ -154,7 +173,7 @@ func (o Options) checkPositions(a *configs.Arch) error {
 func (o Options) checkLayers(a *configs.Arch) error {
 	const plain = "method mean, first or random without grouping similar or refine"
 	switch {
-	case !o.Merges():
+	case !o.Merges() || o.Goal.latent != nil:
 		return nil
 	case o.Goal.byLayer != nil:
 		return OptionError{Err: fmt.Errorf("%w requires %s", errLayers, plain), LeaveOut: o.merging()}

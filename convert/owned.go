@@ -110,7 +110,7 @@ func parseRecord(text []byte) (record, error) {
 	if err := json.Unmarshal(text, &r); err != nil {
 		return r, errors.New("a key has a value of the wrong type")
 	}
-	if !slices.Contains(Methods, string(r.Method)) || !slices.Contains(Targets, string(r.Target)) {
+	if !slices.Contains(append([]string{string(MethodLatent)}, Methods...), string(r.Method)) || !slices.Contains(Targets, string(r.Target)) {
 		return r, fmt.Errorf("method %q or target %q is unknown", r.Method, r.Target)
 	}
 	return r, nil

@@ -56,19 +56,47 @@ func NewPlan(src *Source, o Options) (*Plan, error) {
 	}
 	p := &Plan{Source: src, Options: o, sites: o.Sites.of(src.Arch)}
 	p.modules = o.mergedModules(src.Arch, p.sites)
-	p.merged = o.mergedWeights(p.modules)
+	if err := p.setResult(); err != nil {
+		return nil, err
+	}
 	var err error
-	if p.result, err = o.resultOf(src, p.merged); err != nil {
-		return nil, err
-	}
-	if p.target, err = target.New(o.Target, p.result); err != nil {
-		return nil, err
-	}
-	layout := p.target.Layout()
-	if p.Arch, p.Specs = layout.Arch, layout.Specs; layout.SideFiles {
+	if p.target.Layout().SideFiles {
 		p.Files, p.Left, err = src.SideFiles()
 	}
 	return p, err
+}
+
+// setResult determines the weights of the result, and lays them out.
+func (p *Plan) setResult() (err error) {
+	if l := p.Goal.latent; l != nil {
+		a, err := l.arch(p.Source)
+		if err != nil {
+			return err
+		}
+		return p.setLatent(a)
+	}
+	p.merged = p.mergedWeights(p.modules)
+	if p.result, err = p.resultOf(p.Source, p.merged); err != nil {
+		return err
+	}
+	return p.layOut()
+}
+
+// setLatent is setResult for a result with the latent attention of a.
+func (p *Plan) setLatent(a *configs.Arch) (err error) {
+	if p.result, p.merged, err = p.latentResult(p.Source, a); err != nil {
+		return err
+	}
+	return p.layOut()
+}
+
+// layOut lays the result out for the target.
+func (p *Plan) layOut() (err error) {
+	if p.target, err = target.New(p.Target, p.result); err == nil {
+		layout := p.target.Layout()
+		p.Arch, p.Specs = layout.Arch, layout.Specs
+	}
+	return err
 }
 
 // sourceShardSize returns the size of the source's largest file, which no file of the result needs to exceed, or 0 if
@@ -197,7 +225,7 @@ func (n Note) TargetNames() string {
 // computes something different from the source's class.
 func (p *Plan) Notes() []Note {
 	var notes []Note
-	if p.Method == Calibrated && p.Calibration == nil && len(p.modules) > 0 {
+	if (p.Method == Calibrated || p.Method == MethodLatent) && p.Calibration == nil && len(p.modules) > 0 {
 		notes = append(notes, Note{Text: "no calibration: heads were compared by their weights alone; text like that which the model was trained on does far better"})
 	}
 	for _, text := range p.target.Layout().Notes {

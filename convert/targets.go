@@ -31,6 +31,9 @@ func targetInfo(src *Source, name Target, sites Sites) TargetInfo {
 	if name == Expanded && src.Arch.IsLatent() {
 		return TargetInfo{Target: name, WhyNot: &Note{Err: errLatent(src.Arch)}}
 	}
+	if name == MLA {
+		return latentInfo(src)
+	}
 	info, legal := TargetInfo{Target: name}, src.Arch.LegalGroups(sites.of(src.Arch)...)
 	most := legal[len(legal)-1]
 	goal := Groups(legal[max(0, len(legal)-2)])
@@ -59,6 +62,14 @@ func targetInfo(src *Source, name Target, sites Sites) TargetInfo {
 		info.Notes = append(info.Notes, Note{Text: text})
 	}
 	return info
+}
+
+// latentInfo returns whether the attention of src can become latent.
+func latentInfo(src *Source) TargetInfo {
+	if err := src.Arch.CheckLatent(); err != nil {
+		return TargetInfo{Target: MLA, WhyNot: &Note{Err: err}}
+	}
+	return TargetInfo{Target: MLA, LoadsIn: []string{"gqa"}}
 }
 
 // ask returns the target for a conversion of src, or the reason why it cannot hold that conversion.

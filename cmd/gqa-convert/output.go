@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"log/slog"
 	"math"
 	"path/filepath"
@@ -9,6 +10,7 @@ import (
 	"strings"
 
 	"gqa/checkpoints"
+	"gqa/convert"
 	"gqa/internal/cli"
 	"gqa/internal/cli/advice"
 )
@@ -18,6 +20,9 @@ func (f flags) defaultOutput(input string) (string, error) {
 	base, ending := baseName(input), "-gqa"+strconv.Itoa(f.groups)
 	if len(f.byLayer) > 0 {
 		ending = "-gqa" + strconv.Itoa(slices.Max(f.byLayer)) + "-per-layer"
+	}
+	if f.target == string(convert.MLA) {
+		ending = fmt.Sprintf("-mla%d+%d", f.latent.Rank, f.latent.RopeDim)
 	}
 	model, ok := checkpoints.HubModel(filepath.Dir(base))
 	if !ok {

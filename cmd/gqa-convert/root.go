@@ -25,6 +25,7 @@ import (
 type flags struct {
 	groups                   int
 	byLayer                  []int
+	latent                   convert.LatentGoal
 	output                   string
 	method, grouping         string
 	target, sites, dtype     string
@@ -66,10 +67,13 @@ tokenizer files and conversion.json.`,
 	fl := cmd.Flags()
 	cli.NumberVarP(fl, &f.groups, "groups", "g", 0, 1, limits.Heads, "number of KV heads in the result; must divide the source's (1: multi-query attention)")
 	fl.IntSliceVar(&f.byLayer, "groups-per-layer", nil, "number of KV heads per layer, such as 8,8,4,2, instead of --groups; only this toolkit loads the result and, with --target gguf, llama.cpp for llama and mistral")
+	cli.NumberVar(fl, &f.latent.Rank, "kv-rank", 0, 1, limits.Heads, "with --target mla: width of the latent that all keys and values come from")
+	cli.NumberVar(fl, &f.latent.RopeDim, "rope-dim", 0, 2, limits.Heads, "with --target mla: width of the rotary key that all heads share; even. A cache holds both for each token and layer")
+	cli.NumberVar(fl, &f.latent.QueryRank, "query-rank", 0, 0, limits.Heads, "with --target mla: width of a latent that queries come from, which saves parameters but no cache (0: none)")
 	fl.StringVarP(&f.output, "output", "o", "", "folder to write (default: INPUT-gqaG beside the input, or in the current folder if the input is in the Hugging Face cache)")
 	cli.EnumVar(fl, &f.method, "method", string(convert.Mean), "how the heads of a group are merged", convert.Methods...)
 	cli.EnumVar(fl, &f.grouping, "grouping", string(convert.Contiguous), "which heads form a group, where contiguous takes neighbouring heads and similar finds the groups that lose least", convert.Groupings...)
-	cli.EnumVar(fl, &f.target, "target", string(convert.Native), "what to write, where native is for a transformers class that supports fewer KV heads, if there is one; own is the family's own tensor layout; expanded repeats the merged heads, so that the result loads anywhere but saves no cache; gguf is for llama.cpp", convert.Targets...)
+	cli.EnumVar(fl, &f.target, "target", string(convert.Native), "what to write, where native is for a transformers class that supports fewer KV heads, if there is one; own is the family's own tensor layout; expanded repeats the merged heads, so that the result loads anywhere but saves no cache; gguf is for llama.cpp; mla is multi-head latent attention (with --kv-rank and --rope-dim in place of --groups), which only this toolkit loads", convert.Targets...)
 	sitesFlag(fl, &f)
 	cli.EnumVar(fl, &f.dtype, "dtype", "keep", "data type of the float tensors in the result", "keep", "f32", "bf16", "f16")
 	fl.StringVar(&f.shardSize, "shard-size", "", "maximum size of each .safetensors file, such as 5GB or 900MiB (default: as in the source)")
@@ -203,6 +207,14 @@ func warnUnused(cmd *cobra.Command, f flags, plan *convert.Plan) {
 // goal returns the goal that --groups or --groups-per-layer sets.
 func (f flags) goal(cmd *cobra.Command, input string) (convert.Goal, error) {
 	given := cmd.Flags().Changed("groups")
+	if f.target == string(convert.MLA) {
+		return f.latentGoal(cmd)
+	}
+	for _, flag := range latentFlags {
+		if cmd.Flags().Changed(flag) {
+			return convert.Goal{}, cli.Usagef("--%s is for --target mla", flag)
+		}
+	}
 	switch {
 	case given && cmd.Flags().Changed("groups-per-layer"):
 		return convert.Goal{}, cli.Usagef("--groups and --groups-per-layer exclude each other")
@@ -214,6 +226,22 @@ func (f flags) goal(cmd *cobra.Command, input string) (convert.Goal, error) {
 	return convert.Groups(f.groups), nil
 }
 
+// latentFlags are the flags that belong to latent attention.
+var latentFlags = []string{"kv-rank", "rope-dim", "query-rank"}
+
+// latentGoal returns the goal that --kv-rank and --rope-dim set.
+func (f flags) latentGoal(cmd *cobra.Command) (convert.Goal, error) {
+	for _, flag := range []string{"groups", "groups-per-layer", "method", "grouping", "sites"} {
+		if cmd.Flags().Changed(flag) {
+			return convert.Goal{}, cli.Usagef("--%s is not for --target mla, whose attention has no groups; leave it out", flag)
+		}
+	}
+	if !cmd.Flags().Changed("kv-rank") || !cmd.Flags().Changed("rope-dim") {
+		return convert.Goal{}, cli.Usagef("--target mla needs --kv-rank and --rope-dim: a cache holds that many numbers for each token and layer (512 and 64 in large models)")
+	}
+	return convert.LatentAttention(f.latent), nil
+}
+
 func (f flags) options(cmd *cobra.Command, input string) (convert.Options, error) {
 	goal, err := f.goal(cmd, input)
 	if err != nil {
@@ -222,6 +250,9 @@ func (f flags) options(cmd *cobra.Command, input string) (convert.Options, error
 	o := convert.Options{
 		Goal: goal, Method: convert.Method(f.method), Grouping: convert.Grouping(f.grouping), Device: f.device,
 		Seed: f.seed, Refine: f.refine, RefineBy: convert.RefineBy(f.refineBy), Target: convert.Target(f.target), Sites: convert.Sites(f.sites),
+	}
+	if goal.Latent() != nil {
+		o.Method = convert.MethodLatent
 	}
 	if f.shardSize != "" && o.Target == convert.GGUF {
 		slog.Warn("--shard-size has no effect: a GGUF conversion is a single file", "shard-size", f.shardSize)

@@ -56,12 +56,12 @@ func finite(x float64) bool { return !math.IsNaN(x) && !math.IsInf(x, 0) }
 
 // attach gives the student a layer: the original's weights, except those changed.
 func (w *Walk) attach(layer int, changed Weights) named {
-	n := named{map[string][]float32{}, map[string][]int{}}
-	for name, values := range w.weights.values {
-		n.values[name] = values
-	}
+	n := newNamed()
 	for _, p := range w.converted {
 		n.shapes[p.Name] = p.Shape
+		if values, ok := w.weights.values[p.Name]; ok {
+			n.values[p.Name] = values
+		}
 	}
 	for name, values := range changed {
 		n.values[name] = values

@@ -109,6 +109,9 @@ func (p *pair) load(ctx context.Context, src *weights.Source, converted *configs
 		}
 	}
 	maps.Copy(own.values, changed.Fixed) // same shapes as before
+	maps.DeleteFunc(own.values, func(name string, _ []float32) bool {
+		return !slices.ContainsFunc(params, func(x configs.Param) bool { return x.Name == name })
+	})
 	p.student = model.New(converted, own.or(p.engine, &p.constants, fitted))
 	return nil
 }

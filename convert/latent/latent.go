@@ -22,6 +22,8 @@ type Options struct {
 	Rank   int // width of the latent
 	Planes int // rotary planes of the shared key, of two numbers each
 	Nope   int // numbers of a head's queries and keys without positions; see NopeDim
+	// QueryRank is the width of a latent that queries come from; 0 for none.
+	QueryRank int
 
 	InvFreq     []float64 // inverse frequency of each rotary plane of a source's head
 	Interleaved bool      // the source's planes are (2i, 2i+1) instead of (i, i+n/2)
@@ -35,24 +37,22 @@ type Options struct {
 
 // NopeDim returns the numbers of a head's queries and keys that have no positions: none if all planes of the source's keys are kept,
 // otherwise as many as a head has dims, or as many as the latent has if these are fewer.
-func (o Options) NopeDim(a *merge.Attention) int {
-	if o.allPlanes(a) && 2*len(o.InvFreq) == a.HeadDim {
+func (o Options) NopeDim(headDim, kvHeads int) int {
+	if o.Fixed == nil && o.Planes == len(o.InvFreq)*kvHeads && 2*len(o.InvFreq) == headDim {
 		return 0
 	}
-	return min(a.HeadDim, o.Rank)
-}
-
-// allPlanes reports whether the shared key has room for every rotary plane of every key.
-func (o Options) allPlanes(a *merge.Attention) bool {
-	return o.Fixed == nil && o.Planes == len(o.InvFreq)*a.KVHeads
+	return min(headDim, o.Rank)
 }
 
 // Attention holds the weights of one latent attention. Planes are adjacent rows (2i, 2i+1).
 type Attention struct {
 	Heads, Rank, Nope, Rope, Value int // Rope is twice the number of planes
 
-	QNope   merge.Linear // [heads*nope, in]
-	QRope   merge.Linear // [heads*rope, in]
+	// QueryDown is what the queries are computed from: [query rank, in]; without weights if that is the input.
+	QueryDown merge.Linear
+
+	QNope   merge.Linear // [heads*nope, in or query rank]
+	QRope   merge.Linear // [heads*rope, in or query rank]
 	Latent  merge.Linear // [rank, in]
 	KRope   merge.Linear // [rope, in]
 	KeyUp   merge.Linear // [heads*nope, rank]

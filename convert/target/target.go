@@ -22,10 +22,11 @@ const (
 	Own      Name = "own"      // fewer KV heads in the family's own tensors, whatever loads them
 	Expanded Name = "expanded" // one KV head per head, pooled ones repeated: loads wherever such a model does, but saves no cache
 	GGUF     Name = "gguf"     // fewer KV heads, as llama.cpp loads them
+	MLA      Name = "mla"      // latent attention in this toolkit's own layout
 )
 
 // Names lists the targets.
-var Names = []string{string(Native), string(Own), string(Expanded), string(GGUF)}
+var Names = []string{string(Native), string(Own), string(Expanded), string(GGUF), string(MLA)}
 
 // Target writes one result in one form. It is immutable: Write may be called several times.
 type Target interface {
@@ -115,6 +116,8 @@ func New(name Name, r Result) (Target, error) {
 		return newExpanded(r)
 	case GGUF:
 		return newGGUF(r)
+	case MLA:
+		return newLatent(r)
 	}
 	return nil, fmt.Errorf("target %q is unknown; want one of %v", name, Names)
 }

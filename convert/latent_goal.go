@@ -1,0 +1,148 @@
+package convert
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+
+	"gqa/configs"
+	"gqa/convert/latent"
+	"gqa/convert/target"
+)
+
+// LatentGoal is the goal of latent attention: what a cache holds for a token in each layer.
+type LatentGoal struct {
+	Rank      int // width of the latent
+	RopeDim   int // width of the rotary key that all heads share
+	QueryRank int // width of a latent that queries come from; 0 for none
+}
+
+// LatentAttention returns the goal of latent attention.
+func LatentAttention(l LatentGoal) Goal { return Goal{latent: &l} }
+
+// Latent returns the sizes of latent attention, or nil if the goal is a number of KV heads.
+func (g Goal) Latent() *LatentGoal {
+	if g.latent == nil {
+		return nil
+	}
+	l := *g.latent
+	return &l
+}
+
+// check returns the reason why a cannot have latent attention of these sizes.
+func (l LatentGoal) check(a *configs.Arch) error {
+	if err := a.CheckLatent(); err != nil {
+		return OptionError{Err: fmt.Errorf("target %s: the attention cannot become latent: %w", MLA, err)}
+	}
+	most := math.MaxInt
+	for i := range a.Layers {
+		freqs, _ := a.LayerInvFreq(i)
+		most = min(most, 2*len(freqs)*a.LayerKV(i))
+	}
+	widest := min(2*a.LayerKV(0)*a.HeadDim, a.Dim)
+	switch {
+	case l.RopeDim < 2 || l.RopeDim%2 != 0 || l.RopeDim > most:
+		return OptionError{Err: fmt.Errorf("rope-dim is %d, want an even number from 2 to %d, the rotary dims of all KV heads", l.RopeDim, most)}
+	case l.Rank < 1 || l.Rank > widest:
+		return OptionError{Err: fmt.Errorf("kv-rank is %d, want 1 to %d: more than the keys and values of a layer need is of no use", l.Rank, widest)}
+	case l.QueryRank < 0 || l.QueryRank > a.Dim:
+		return OptionError{Err: fmt.Errorf("query-rank is %d, want at most the model's dim %d, or 0", l.QueryRank, a.Dim)}
+	}
+	return nil
+}
+
+// scoreScale returns the factor for the scores of grouped attention.
+func scoreScale(a *configs.Arch) float64 {
+	switch {
+	case a.ScoreScale != 0:
+		return a.ScoreScale
+	case a.ScaleScores:
+		return 1 / math.Sqrt(float64(a.HeadDim))
+	}
+	return 1
+}
+
+// options returns what package latent needs to know about a layer of a.
+func (l LatentGoal) options(a *configs.Arch, layer int) latent.Options {
+	o := latent.Options{
+		Rank: l.Rank, Planes: l.RopeDim / 2, Interleaved: a.RopeInterleaved, Scale: scoreScale(a), Context: a.Context, QueryRank: l.QueryRank,
+	}
+	o.InvFreq, o.RopeScale = a.LayerInvFreq(layer)
+	return o
+}
+
+// nope returns the width of a head's queries and keys without positions, which is the same in all layers.
+func (l LatentGoal) nope(a *configs.Arch) int {
+	most := 0
+	for i := range a.Layers {
+		most = max(most, l.options(a, i).NopeDim(a.HeadDim, a.LayerKV(i)))
+	}
+	return most
+}
+
+// arch returns src's architecture with latent attention. The frequencies of the shared planes, which a run finds, are zero.
+func (l LatentGoal) arch(src *Source) (*configs.Arch, error) {
+	a := src.Arch
+	layers := make([]configs.Latent, a.Layers)
+	for i := range layers {
+		layers[i] = configs.Latent{
+			Rank: l.Rank, QueryRank: l.QueryRank, NopeDim: l.nope(a), RopeDim: l.RopeDim, ValueDim: a.HeadDim, InvFreq: make([]float64, l.RopeDim/2),
+		}
+	}
+	biased, err := l.biased(a)
+	if err != nil {
+		return nil, err
+	}
+	return a.WithLatent(src.Config, layers, scoreScale(a), biased...)
+}
+
+// biased returns the roles of latent attention that have a bias because a's queries, keys, values or output have one.
+func (l LatentGoal) biased(a *configs.Arch) (roles []configs.Role, err error) {
+	params, err := a.Params()
+	for _, p := range params {
+		if !p.Bias {
+			continue
+		}
+		switch p.Role {
+		case configs.Q:
+			roles = append(roles, configs.QHeads, configs.QB)
+		case configs.K, configs.V:
+			roles = append(roles, configs.KVA)
+		case configs.O:
+			roles = append(roles, configs.O)
+		}
+	}
+	return roles, err
+}
+
+// latentRoles are the roles of the weights that latent attention has instead of queries, keys, values and output.
+var latentRoles = []configs.Role{
+	configs.QA, configs.QNope, configs.QRope, configs.KRope, configs.LatentKV, configs.KeyUp, configs.ValueUp, configs.O,
+}
+
+// latentResult describes how each weight of src's conversion to the latent attention of the architecture to is computed.
+func (o Options) latentResult(src *Source, to *configs.Arch) (r target.Result, merged map[string]bool, err error) {
+	r, merged = target.Result{Source: src, Arch: to, DType: o.DType, ShardSize: o.ShardSize}, map[string]bool{}
+	all, err := src.Arch.Params()
+	if err != nil {
+		return r, nil, err
+	}
+	from, keys := map[string]configs.Param{}, map[int]configs.Param{}
+	for _, p := range all {
+		if from[p.Name] = p; p.Role == configs.K && !p.Bias {
+			keys[p.Layer] = p
+		}
+	}
+	params, err := to.Params()
+	for _, p := range params {
+		w := target.Weight{Param: p, From: from[p.Name], Kind: target.Copied}
+		if slices.Contains(latentRoles, p.Role) {
+			w.Kind, w.From, merged[p.Name] = target.Computed, keys[p.Layer], true
+		} else if w.From.Name == "" {
+			return r, nil, errors.New("the source has no weight " + p.Name)
+		}
+		r.Weights = append(r.Weights, w)
+	}
+	return r, merged, err
+}

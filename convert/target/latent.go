@@ -1,0 +1,18 @@
+package target
+
+import "gqa/configs"
+
+// newLatent lays r out with latent attention, as only this toolkit loads it. r.Arch has the sizes and frequencies of each layer.
+func newLatent(r Result) (Target, error) {
+	changes, err := r.Source.Arch.LatentChanges(r.Source.Config, r.Arch.LatentLayers, r.Arch.ScoreScale)
+	if err != nil {
+		return nil, err
+	}
+	t, err := newTensors(r, r.Arch)
+	if err != nil {
+		return nil, err
+	}
+	t.config = func(c map[string]any) { configs.ChangeKeys(c, changes) }
+	t.layout.LoadsIn = []string{"gqa"}
+	return t, nil
+}

@@ -40,7 +40,7 @@ func (l LatentGoal) check(a *configs.Arch) error {
 		freqs, _ := a.LayerInvFreq(i)
 		most = min(most, 2*len(freqs)*a.LayerKV(i))
 	}
-	widest := min(2*a.LayerKV(0)*a.HeadDim, a.Dim)
+	widest := min(2*a.LayerKV(0)*a.HeadDim, a.Dim+1) // one more, as biases may add a constant
 	switch {
 	case l.RopeDim < 2 || l.RopeDim%2 != 0 || l.RopeDim > most:
 		return OptionError{Err: fmt.Errorf("rope-dim is %d, want an even number from 2 to %d, the rotary dims of all KV heads", l.RopeDim, most)}

@@ -11,10 +11,9 @@ import (
 
 // features returns what a token keeps as linear functions of the input: the latent's rows, then those of the shared planes. The latent
 // is the best approximation of values, and of what the shared planes leave of the keys, by that many numbers: their principal components
-// in the metric of the inputs and of what reads them (Eckart & Young 1936). All have the variance one.
-func (s *source) features(shared []plane) merge.Linear {
-	rotary := s.rows(shared)
-	keys := s.rest(shared, rotary)
+// in the metric of the inputs and of what reads them (Eckart & Young 1936). All have the variance one. rotary are the shared planes' rows,
+// and keys what they leave.
+func (s *source) features(shared []plane, rotary, keys merge.Linear) merge.Linear {
 	wide := s.a.KVHeads * s.a.HeadDim
 	stack := newLinear(2*wide, s.a.K, s.a.V)
 	for g := range s.a.KVHeads {
@@ -23,7 +22,12 @@ func (s *source) features(shared []plane) merge.Linear {
 		weigh(stack, wide+first, s.valueReaders[g], part(s.a.V, first, s.a.HeadDim))
 	}
 	all := newLinear(s.o.Rank+2*len(shared), stack)
-	s.principal(part(all, 0, s.o.Rank), stack)
+	mean := s.m.MeanOf(stack)
+	clear(mean[:wide]) // a constant in a key without positions changes no probability
+	if s.a.O.Bias != nil {
+		clear(mean) // one in a value becomes part of the output's bias
+	}
+	s.principal(part(all, 0, s.o.Rank), stack, mean)
 	for r := range 2 * len(shared) {
 		addRow(all, s.o.Rank+r, 1, rotary, r)
 	}
@@ -71,11 +75,17 @@ func (s *source) rest(shared []plane, rotary merge.Linear) merge.Linear {
 	return rest
 }
 
-// principal sets dst's rows to the principal components of l's outputs. Components that are always zero stay zero.
-func (s *source) principal(dst, l merge.Linear) {
+// principal sets dst's rows to the principal components of l's outputs, whose means are given as far as they matter. Components that are
+// always zero stay zero.
+func (s *source) principal(dst, l merge.Linear, mean []float64) {
 	n, rank := len(l.W)/l.In, len(dst.W)/dst.In
 	g := make([]float32, n*n)
 	blas.Gemm(false, true, n, n, l.In, 1, s.m.Project(s.ctx, l), l.In, l.W, l.In, 0, g, n)
+	for i, x := range mean {
+		for j, y := range mean {
+			g[i*n+j] += float32(x * y)
+		}
+	}
 	vectors, values, ok := merge.Top(s.ctx, g, n, min(rank, n))
 	if !ok {
 		return

@@ -72,20 +72,39 @@ func Convert(ctx context.Context, a *merge.Attention, m *merge.Moment, o Options
 	}
 	s := newSource(ctx, a, m, o)
 	shared := s.choosePlanes()
-	features := s.features(shared)
+	rotary := s.rows(shared)
+	rest := s.rest(shared, rotary)
+	features := s.features(shared, rotary, rest)
 	if err := ctx.Err(); err != nil {
 		return nil, Fit{}, err
 	}
-	keys, lostKeys := s.decodeKeys(features, shared)
-	values, lostValues := s.decodeValues(features)
+	keys, lostKeys := s.decodeKeys(features, rest, shared)
+	values, constant, lostValues := s.decodeValues(features)
 	if keys == nil || values == nil {
 		return nil, Fit{}, errors.New("least squares for keys and values has no finite solution: weights or activations are too large")
 	}
 	l := s.build(features, shared, keys, values)
+	if constant != nil {
+		l.O = s.withConstant(constant)
+	}
 	if !l.finite() {
 		return nil, Fit{}, errors.New("the weights of the latent attention are not finite numbers: weights or activations are too large")
 	}
 	return l, Fit{lostKeys, lostValues}, ctx.Err()
+}
+
+// withConstant returns o with a constant part of the values, [KV heads*headDim], in its bias.
+func (s *source) withConstant(values []float64) merge.Linear {
+	o, d, group := s.a.O, s.a.HeadDim, s.a.Heads/s.a.KVHeads
+	bias := make([]float32, len(o.Bias))
+	for i := range bias {
+		sum := float64(o.Bias[i])
+		for j := range o.In {
+			sum += float64(o.W[i*o.In+j]) * values[j/d/group*d+j%d]
+		}
+		bias[i] = float32(sum)
+	}
+	return merge.Linear{W: o.W, Bias: bias, In: o.In}
 }
 
 // finite reports whether all weights and biases are finite.

@@ -27,6 +27,7 @@ const (
 	OptionGrouping       Option = "grouping"
 	OptionCalibration    Option = "calibration"
 	OptionRefine         Option = "refine"
+	OptionTarget         Option = "target"
 )
 
 // Setting is an option and a value that it has or could have; an empty value stands for any value.

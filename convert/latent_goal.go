@@ -15,7 +15,7 @@ import (
 type LatentGoal struct {
 	Rank      int // width of the latent
 	RopeDim   int // width of the rotary key that all heads share
-	QueryRank int // width of a latent that queries come from; 0 for none
+	QueryRank int // width of a latent that queries come from; 0 for none. Not for DeepSeek
 }
 
 // LatentAttention returns the goal of latent attention.
@@ -33,7 +33,7 @@ func (g Goal) Latent() *LatentGoal {
 // check returns the reason why a cannot have latent attention of these sizes.
 func (l LatentGoal) check(a *configs.Arch) error {
 	if err := a.CheckLatent(); err != nil {
-		return OptionError{Err: fmt.Errorf("target %s: the attention cannot become latent: %w", MLA, err)}
+		return OptionError{Err: fmt.Errorf("kv-rank: the attention cannot become latent: %w", err)}
 	}
 	most := math.MaxInt
 	for i := range a.Layers {
@@ -63,6 +63,11 @@ func scoreScale(a *configs.Arch) float64 {
 	return 1
 }
 
+// stockScale returns the factor for the scores of a in DeepSeek's class.
+func stockScale(a *configs.Arch) float64 {
+	return a.Rope.ScoreFactor() / math.Sqrt(float64(a.HeadDim))
+}
+
 // options returns what package latent needs to know about a layer of a.
 func (l LatentGoal) options(a *configs.Arch, layer int) latent.Options {
 	o := latent.Options{
@@ -81,9 +86,13 @@ func (l LatentGoal) nope(a *configs.Arch) int {
 	return most
 }
 
-// arch returns src's architecture with latent attention. The frequencies of the shared planes, which a run finds, are zero.
-func (l LatentGoal) arch(src *Source) (*configs.Arch, error) {
+// arch returns src's architecture with latent attention in the layout of a target, and its config.json if that is of another family. In
+// the own layout, the frequencies of the shared planes, which a run finds, are zero.
+func (l LatentGoal) arch(src *Source, to Target) (*configs.Arch, []byte, error) {
 	a := src.Arch
+	if to == DeepSeek {
+		return l.stock(src)
+	}
 	layers := make([]configs.Latent, a.Layers)
 	for i := range layers {
 		layers[i] = configs.Latent{
@@ -92,9 +101,28 @@ func (l LatentGoal) arch(src *Source) (*configs.Arch, error) {
 	}
 	biased, err := l.biased(a)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return a.WithLatent(src.Config, layers, scoreScale(a), biased...)
+	b, err := a.WithLatent(src.Config, layers, scoreScale(a), biased...)
+	return b, nil, err
+}
+
+// stock is arch for target DeepSeek.
+func (l LatentGoal) stock(src *Source) (*configs.Arch, []byte, error) {
+	a := src.Arch
+	if l.QueryRank > 0 {
+		return nil, nil, OptionError{Err: fmt.Errorf("query-rank is for target %s: in %s there is a norm between the two parts of the queries", MLA, DeepSeek)}
+	}
+	biased, err := l.biased(a)
+	if err != nil {
+		return nil, nil, err
+	}
+	sizes := configs.Latent{Rank: l.Rank, NopeDim: a.HeadDim, RopeDim: l.RopeDim, ValueDim: a.HeadDim}
+	b, config, err := a.WithStockLatent(src.Config, sizes, len(biased) > 0)
+	if err != nil {
+		return nil, nil, OptionError{Err: err, Give: []Setting{{OptionTarget, string(MLA)}}}
+	}
+	return b, config, nil
 }
 
 // biased returns the roles of latent attention that have a bias because a's queries, keys, values or output have one.
@@ -118,12 +146,12 @@ func (l LatentGoal) biased(a *configs.Arch) (roles []configs.Role, err error) {
 
 // latentRoles are the roles of the weights that latent attention has instead of queries, keys, values and output.
 var latentRoles = []configs.Role{
-	configs.QA, configs.QNope, configs.QRope, configs.KRope, configs.LatentKV, configs.KeyUp, configs.ValueUp, configs.O,
+	configs.QA, configs.QNope, configs.QRope, configs.KRope, configs.LatentKV, configs.KeyUp, configs.ValueUp, configs.O, configs.KVANorm,
 }
 
 // latentResult describes how each weight of src's conversion to the latent attention of the architecture to is computed.
-func (o Options) latentResult(src *Source, to *configs.Arch) (r target.Result, merged map[string]bool, err error) {
-	r, merged = target.Result{Source: src, Arch: to, DType: o.DType, ShardSize: o.ShardSize}, map[string]bool{}
+func (o Options) latentResult(src *Source, to *configs.Arch, config []byte) (r target.Result, merged map[string]bool, err error) {
+	r, merged = target.Result{Source: src, Arch: to, Config: config, DType: o.DType, ShardSize: o.ShardSize}, map[string]bool{}
 	all, err := src.Arch.Params()
 	if err != nil {
 		return r, nil, err
@@ -141,6 +169,8 @@ func (o Options) latentResult(src *Source, to *configs.Arch) (r target.Result, m
 			w.Kind, w.From, merged[p.Name] = target.Computed, keys[p.Layer], true
 		} else if w.From.Name == "" {
 			return r, nil, errors.New("the source has no weight " + p.Name)
+		} else if p.Tensor != w.From.Tensor || !slices.Equal(p.Rows, w.From.Rows) || p.Transposed != w.From.Transposed {
+			w.Kind = target.Computed // its values are the source's
 		}
 		r.Weights = append(r.Weights, w)
 	}

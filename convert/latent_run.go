@@ -39,7 +39,7 @@ func (r *run) ownLatent() error {
 		a.LatentLayers[i].InvFreq = make([]float64, len(a.LatentLayers[i].InvFreq))
 	}
 	r.Plan = &plan
-	return r.setLatent(&a)
+	return r.setLatent(&a, r.result.Config)
 }
 
 // settleLatent lays the result out again once its frequencies are known.
@@ -47,14 +47,18 @@ func (r *run) settleLatent() error {
 	if r.Goal.latent == nil {
 		return nil
 	}
-	return r.setLatent(r.result.Arch)
+	return r.setLatent(r.result.Arch, r.result.Config)
 }
 
 // latent converts the attention a of a module to latent attention. m is the moment of its inputs.
 func (g *merging) latent(ctx context.Context, of module, a *merge.Attention, m *merge.Moment, last bool) error {
-	sizes := g.result.Arch.LatentLayers[of.layer]
-	o := g.Goal.latent.options(g.Source.Arch, of.layer)
+	to := g.result.Arch.At(of.layer)
+	sizes, o := to.Latent, g.Goal.latent.options(g.Source.Arch, of.layer)
 	o.Rank, o.Planes, o.Nope = sizes.Rank, sizes.RopeDim/2, sizes.NopeDim
+	if g.Target == DeepSeek {
+		o.Fixed, o.NewRopeScale = to.Rope.InvFreq(), to.Rope.Scale()
+		o.NewScale = stockScale(to)
+	}
 	l, fit, err := latent.Convert(ctx, a, m, o)
 	if err != nil {
 		return at(of, string(MethodLatent), err)
@@ -65,6 +69,7 @@ func (g *merging) latent(ctx context.Context, of module, a *merge.Attention, m *
 		Latent: &LatentLayer{Rank: l.Rank, RopeDim: l.Rope, KeysError: fit.Keys, ValuesError: fit.Values},
 	}
 	changed := latentWeights(of.layer, l)
+	g.complete(of, changed)
 	if g.walk != nil {
 		if err := g.fit(ctx, &layer, changed, g.walk); err != nil {
 			return at(of, "fit", err)
@@ -72,6 +77,22 @@ func (g *merging) latent(ctx context.Context, of module, a *merge.Attention, m *
 	}
 	g.layers = append(g.layers, layer)
 	return g.finish(ctx, of, changed, last)
+}
+
+// complete adds the weights of the result's attention that the conversion leaves open: norms without effect, and biases of zero.
+func (g *merging) complete(of module, changed calibrate.Weights) {
+	for _, w := range g.result.Weights {
+		if _, there := changed[w.Name]; there || w.Layer != of.layer || !slices.Contains(latentRoles, w.Role) {
+			continue
+		}
+		values := make([]float32, w.Size())
+		if w.Role == configs.KVANorm {
+			for i := range values {
+				values[i] = 1
+			}
+		}
+		changed[w.Name] = values
+	}
 }
 
 // latentWeights returns the weights of a latent attention by their names in the forward pass.

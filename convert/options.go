@@ -22,7 +22,11 @@ const (
 	Expanded = target.Expanded
 	GGUF     = target.GGUF
 	MLA      = target.MLA
+	DeepSeek = target.DeepSeek
 )
+
+// latentTarget reports whether a target is for latent attention.
+func latentTarget(t Target) bool { return t == MLA || t == DeepSeek }
 
 // Targets lists the targets.
 var Targets = target.Names
@@ -150,8 +154,8 @@ func (o Options) checkChoices() error {
 func (o Options) checkLatent() error {
 	wanted := o.Goal.latent != nil
 	switch {
-	case (o.Target == MLA) != wanted:
-		return OptionError{Err: fmt.Errorf("target %s is for the sizes of latent attention, the others for a number of KV heads", MLA), Give: []Setting{{"target", string(MLA)}}}
+	case latentTarget(o.Target) != wanted:
+		return OptionError{Err: fmt.Errorf("targets %s and %s are for the sizes of latent attention, the others for a number of KV heads", MLA, DeepSeek)}
 	case wanted && o.Grouping == Similar:
 		return OptionError{Err: errors.New("latent attention has no groups of heads"), LeaveOut: []Setting{{OptionGrouping, string(Similar)}}}
 	}

@@ -69,11 +69,11 @@ func NewPlan(src *Source, o Options) (*Plan, error) {
 // setResult determines the weights of the result, and lays them out.
 func (p *Plan) setResult() (err error) {
 	if l := p.Goal.latent; l != nil {
-		a, err := l.arch(p.Source)
+		a, config, err := l.arch(p.Source, p.Target)
 		if err != nil {
 			return err
 		}
-		return p.setLatent(a)
+		return p.setLatent(a, config)
 	}
 	p.merged = p.mergedWeights(p.modules)
 	if p.result, err = p.resultOf(p.Source, p.merged); err != nil {
@@ -82,9 +82,9 @@ func (p *Plan) setResult() (err error) {
 	return p.layOut()
 }
 
-// setLatent is setResult for a result with the latent attention of a.
-func (p *Plan) setLatent(a *configs.Arch) (err error) {
-	if p.result, p.merged, err = p.latentResult(p.Source, a); err != nil {
+// setLatent is setResult for a result with the latent attention of a, and its config.json if that is of another family.
+func (p *Plan) setLatent(a *configs.Arch, config []byte) (err error) {
+	if p.result, p.merged, err = p.latentResult(p.Source, a, config); err != nil {
 		return err
 	}
 	return p.layOut()

@@ -31,8 +31,8 @@ func targetInfo(src *Source, name Target, sites Sites) TargetInfo {
 	if name == Expanded && src.Arch.IsLatent() {
 		return TargetInfo{Target: name, WhyNot: &Note{Err: errLatent(src.Arch)}}
 	}
-	if name == MLA {
-		return latentInfo(src)
+	if latentTarget(name) {
+		return latentInfo(src, name)
 	}
 	info, legal := TargetInfo{Target: name}, src.Arch.LegalGroups(sites.of(src.Arch)...)
 	most := legal[len(legal)-1]
@@ -65,11 +65,25 @@ func targetInfo(src *Source, name Target, sites Sites) TargetInfo {
 }
 
 // latentInfo returns whether the attention of src can become latent.
-func latentInfo(src *Source) TargetInfo {
-	if err := src.Arch.CheckLatent(); err != nil {
-		return TargetInfo{Target: MLA, WhyNot: &Note{Err: err}}
+func latentInfo(src *Source, name Target) TargetInfo {
+	smallest := LatentGoal{Rank: 1, RopeDim: 2}
+	err := src.Arch.CheckLatent()
+	if err != nil {
+		return TargetInfo{Target: name, WhyNot: &Note{Err: err}}
 	}
-	return TargetInfo{Target: MLA, LoadsIn: []string{"gqa"}}
+	a, config, err := smallest.arch(src, name)
+	if err != nil {
+		return TargetInfo{Target: name, WhyNot: &Note{Err: err}}
+	}
+	r, _, err := Options{}.latentResult(src, a, config)
+	if err != nil {
+		return TargetInfo{Target: name, WhyNot: &Note{Err: err}}
+	}
+	t, err := target.New(name, r)
+	if err != nil {
+		return TargetInfo{Target: name, WhyNot: &Note{Err: err}}
+	}
+	return TargetInfo{Target: name, LoadsIn: t.Layout().LoadsIn}
 }
 
 // ask returns the target for a conversion of src, or the reason why it cannot hold that conversion.

@@ -18,7 +18,7 @@ import (
 // loadCalibration reads the text to run the model on; nil if there is none, or if nothing needs it.
 func (f flags) loadCalibration(cmd *cobra.Command, src *convert.Source) (*calibrate.Data, error) {
 	name := f.calibration
-	if wanted := f.refine > 0 || f.method == string(convert.Calibrated) || f.target == string(convert.MLA); name == "" && wanted && isSample(src.Dir) {
+	if wanted := f.refine > 0 || f.method == string(convert.Calibrated) || f.toLatent(); name == "" && wanted && isSample(src.Dir) {
 		name = data.SamplePrefix + "train"
 	}
 	if name == "" {

@@ -10,7 +10,6 @@ import (
 	"strings"
 
 	"gqa/checkpoints"
-	"gqa/convert"
 	"gqa/internal/cli"
 	"gqa/internal/cli/advice"
 )
@@ -21,7 +20,7 @@ func (f flags) defaultOutput(input string) (string, error) {
 	if len(f.byLayer) > 0 {
 		ending = "-gqa" + strconv.Itoa(slices.Max(f.byLayer)) + "-per-layer"
 	}
-	if f.target == string(convert.MLA) {
+	if f.toLatent() {
 		ending = fmt.Sprintf("-mla%d+%d", f.latent.Rank, f.latent.RopeDim)
 	}
 	model, ok := checkpoints.HubModel(filepath.Dir(base))

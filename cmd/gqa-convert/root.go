@@ -73,7 +73,7 @@ tokenizer files and conversion.json.`,
 	fl.StringVarP(&f.output, "output", "o", "", "folder to write (default: INPUT-gqaG beside the input, or in the current folder if the input is in the Hugging Face cache)")
 	cli.EnumVar(fl, &f.method, "method", string(convert.Mean), "how the heads of a group are merged", convert.Methods...)
 	cli.EnumVar(fl, &f.grouping, "grouping", string(convert.Contiguous), "which heads form a group, where contiguous takes neighbouring heads and similar finds the groups that lose least", convert.Groupings...)
-	cli.EnumVar(fl, &f.target, "target", string(convert.Native), "what to write, where native is for a transformers class that supports fewer KV heads, if there is one; own is the family's own tensor layout; expanded repeats the merged heads, so that the result loads anywhere but saves no cache; gguf is for llama.cpp; mla is multi-head latent attention (with --kv-rank and --rope-dim in place of --groups), which only this toolkit loads", convert.Targets...)
+	cli.EnumVar(fl, &f.target, "target", string(convert.Native), "what to write, where native is for a transformers class that supports fewer KV heads, if there is one; own is the family's own tensor layout; expanded repeats the merged heads, so that the result loads anywhere but saves no cache; gguf is for llama.cpp; mla is multi-head latent attention (with --kv-rank and --rope-dim in place of --groups), which only this toolkit loads; deepseek_v3 is the same for transformers' DeepseekV3ForCausalLM, which has fewer freedoms", convert.Targets...)
 	sitesFlag(fl, &f)
 	cli.EnumVar(fl, &f.dtype, "dtype", "keep", "data type of the float tensors in the result", "keep", "f32", "bf16", "f16")
 	fl.StringVar(&f.shardSize, "shard-size", "", "maximum size of each .safetensors file, such as 5GB or 900MiB (default: as in the source)")
@@ -207,12 +207,12 @@ func warnUnused(cmd *cobra.Command, f flags, plan *convert.Plan) {
 // goal returns the goal that --groups or --groups-per-layer sets.
 func (f flags) goal(cmd *cobra.Command, input string) (convert.Goal, error) {
 	given := cmd.Flags().Changed("groups")
-	if f.target == string(convert.MLA) {
+	if f.toLatent() {
 		return f.latentGoal(cmd)
 	}
 	for _, flag := range latentFlags {
 		if cmd.Flags().Changed(flag) {
-			return convert.Goal{}, cli.Usagef("--%s is for --target mla", flag)
+			return convert.Goal{}, cli.Usagef("--%s is for --target mla and deepseek_v3", flag)
 		}
 	}
 	switch {
@@ -229,15 +229,20 @@ func (f flags) goal(cmd *cobra.Command, input string) (convert.Goal, error) {
 // latentFlags are the flags that belong to latent attention.
 var latentFlags = []string{"kv-rank", "rope-dim", "query-rank"}
 
+// toLatent reports whether the target is latent attention.
+func (f flags) toLatent() bool {
+	return f.target == string(convert.MLA) || f.target == string(convert.DeepSeek)
+}
+
 // latentGoal returns the goal that --kv-rank and --rope-dim set.
 func (f flags) latentGoal(cmd *cobra.Command) (convert.Goal, error) {
 	for _, flag := range []string{"groups", "groups-per-layer", "method", "grouping", "sites"} {
 		if cmd.Flags().Changed(flag) {
-			return convert.Goal{}, cli.Usagef("--%s is not for --target mla, whose attention has no groups; leave it out", flag)
+			return convert.Goal{}, cli.Usagef("--%s is not for --target %s, whose attention has no groups; leave it out", flag, f.target)
 		}
 	}
 	if !cmd.Flags().Changed("kv-rank") || !cmd.Flags().Changed("rope-dim") {
-		return convert.Goal{}, cli.Usagef("--target mla needs --kv-rank and --rope-dim: a cache holds that many numbers for each token and layer (512 and 64 in large models)")
+		return convert.Goal{}, cli.Usagef("--target %s needs --kv-rank and --rope-dim: a cache holds that many numbers for each token and layer (512 and 64 in large models)", f.target)
 	}
 	return convert.LatentAttention(f.latent), nil
 }

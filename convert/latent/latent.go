@@ -33,6 +33,8 @@ type Options struct {
 
 	// Fixed are the frequencies that the planes of the shared key must have, if they are not free.
 	Fixed []float64
+	// NewScale and NewRopeScale are the result's Scale and RopeScale, if they are not those of the source and 1.
+	NewScale, NewRopeScale float64
 }
 
 // NopeDim returns the numbers of a head's queries and keys that have no positions: none if all planes of the source's keys are kept,
@@ -141,6 +143,10 @@ func (s *source) build(features merge.Linear, shared []plane, keys, values []flo
 			apply(l.QNope, h*l.Nope, keys[first:], wide, l.Nope, q)
 			copy(l.KeyUp.W[h*l.Nope*o.Rank:], identity(o.Rank))
 		}
+	}
+	if o.NewScale != 0 {
+		scaleRows(l.QNope, o.Scale/o.NewScale)
+		scaleRows(l.QRope, o.Scale/o.NewScale/(o.NewRopeScale*o.NewRopeScale))
 	}
 	return l
 }

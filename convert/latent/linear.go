@@ -50,6 +50,12 @@ func scaleRow(l merge.Linear, r int, f float64) {
 	}
 }
 
+// scaleRows multiplies all rows of l by f.
+func scaleRows(l merge.Linear, f float64) {
+	blas.Scale(l.W, float32(f))
+	blas.Scale(l.Bias, float32(f))
+}
+
 // transpose writes the transpose of src [rows, cols], of row stride ld, to dst [cols, rows].
 func transpose(dst, src []float32, ld, rows, cols int) {
 	for i := range rows {

@@ -18,15 +18,16 @@ type Name string
 
 // The targets.
 const (
-	Native   Name = "native"   // fewer KV heads, in the family's class, otherwise in a neighbour's, otherwise as Own
-	Own      Name = "own"      // fewer KV heads in the family's own tensors, whatever loads them
-	Expanded Name = "expanded" // one KV head per head, pooled ones repeated: loads wherever such a model does, but saves no cache
-	GGUF     Name = "gguf"     // fewer KV heads, as llama.cpp loads them
-	MLA      Name = "mla"      // latent attention in this toolkit's own layout
+	Native   Name = "native"      // fewer KV heads, in the family's class, otherwise in a neighbour's, otherwise as Own
+	Own      Name = "own"         // fewer KV heads in the family's own tensors, whatever loads them
+	Expanded Name = "expanded"    // one KV head per head, pooled ones repeated: loads wherever such a model does, but saves no cache
+	GGUF     Name = "gguf"        // fewer KV heads, as llama.cpp loads them
+	MLA      Name = "mla"         // latent attention in this toolkit's own layout
+	DeepSeek Name = "deepseek_v3" // latent attention, as transformers' DeepseekV3ForCausalLM loads it
 )
 
 // Names lists the targets.
-var Names = []string{string(Native), string(Own), string(Expanded), string(GGUF), string(MLA)}
+var Names = []string{string(Native), string(Own), string(Expanded), string(GGUF), string(MLA), string(DeepSeek)}
 
 // Target writes one result in one form. It is immutable: Write may be called several times.
 type Target interface {
@@ -51,7 +52,8 @@ type Layout struct {
 // Result is the result of a conversion before a target lays it out.
 type Result struct {
 	Source    *weights.Source
-	Arch      *configs.Arch     // the source's, with other KV heads
+	Arch      *configs.Arch     // the source's, with other KV heads or with latent attention
+	Config    []byte            // config.json of Arch, if that is of another family
 	Weights   []Weight          // in the order of Arch.Params
 	DType     checkpoints.DType // of the float tensors; 0 keeps each tensor's own
 	ShardSize int64             // maximum bytes of tensor data per file; 0 for no limit
@@ -118,6 +120,8 @@ func New(name Name, r Result) (Target, error) {
 		return newGGUF(r)
 	case MLA:
 		return newLatent(r)
+	case DeepSeek:
+		return newStockLatent(r)
 	}
 	return nil, fmt.Errorf("target %q is unknown; want one of %v", name, Names)
 }

@@ -16,6 +16,8 @@ type LatentGoal struct {
 	Rank      int // width of the latent
 	RopeDim   int // width of the rotary key that all heads share
 	QueryRank int // width of a latent that queries come from; 0 for none. Not for DeepSeek
+	// Bias makes the last number of the latent a constant, by a bias, which makes the norm nearly constant. For DeepSeek only.
+	Bias bool
 }
 
 // LatentAttention returns the goal of latent attention.
@@ -46,6 +48,8 @@ func (l LatentGoal) check(a *configs.Arch) error {
 		return OptionError{Err: fmt.Errorf("rope-dim is %d, want an even number from 2 to %d, the rotary dims of all KV heads", l.RopeDim, most)}
 	case l.Rank < 1 || l.Rank > widest:
 		return OptionError{Err: fmt.Errorf("kv-rank is %d, want 1 to %d: more than the keys and values of a layer need is of no use", l.Rank, widest)}
+	case l.Bias && l.Rank < 2:
+		return OptionError{Err: fmt.Errorf("kv-rank is %d, want at least 2, as one number is a constant", l.Rank)}
 	case l.QueryRank < 0 || l.QueryRank > a.Dim:
 		return OptionError{Err: fmt.Errorf("query-rank is %d, want at most the model's dim %d, or 0", l.QueryRank, a.Dim)}
 	}
@@ -118,7 +122,7 @@ func (l LatentGoal) stock(src *Source) (*configs.Arch, []byte, error) {
 		return nil, nil, err
 	}
 	sizes := configs.Latent{Rank: l.Rank, NopeDim: a.HeadDim, RopeDim: l.RopeDim, ValueDim: a.HeadDim}
-	b, config, err := a.WithStockLatent(src.Config, sizes, len(biased) > 0)
+	b, config, err := a.WithStockLatent(src.Config, sizes, l.Bias || len(biased) > 0)
 	if err != nil {
 		return nil, nil, OptionError{Err: err, Give: []Setting{{OptionTarget, string(MLA)}}}
 	}

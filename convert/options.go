@@ -156,6 +156,8 @@ func (o Options) checkLatent() error {
 	switch {
 	case latentTarget(o.Target) != wanted:
 		return OptionError{Err: fmt.Errorf("targets %s and %s are for the sizes of latent attention, the others for a number of KV heads", MLA, DeepSeek)}
+	case wanted && o.Goal.latent.Bias && o.Target != DeepSeek:
+		return OptionError{Err: fmt.Errorf("a bias of the latent is for target %s, which has a norm", DeepSeek)}
 	case wanted && o.Grouping == Similar:
 		return OptionError{Err: errors.New("latent attention has no groups of heads"), LeaveOut: []Setting{{OptionGrouping, string(Similar)}}}
 	}

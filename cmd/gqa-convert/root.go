@@ -70,6 +70,7 @@ tokenizer files and conversion.json.`,
 	cli.NumberVar(fl, &f.latent.Rank, "kv-rank", 0, 1, limits.Heads, "with --target mla: width of the latent that all keys and values come from")
 	cli.NumberVar(fl, &f.latent.RopeDim, "rope-dim", 0, 2, limits.Heads, "with --target mla: width of the rotary key that all heads share; even. A cache holds both for each token and layer")
 	cli.NumberVar(fl, &f.latent.QueryRank, "query-rank", 0, 0, limits.Heads, "with --target mla: width of a latent that queries come from, which saves parameters but no cache (0: none)")
+	fl.BoolVar(&f.latent.Bias, "latent-bias", false, "with --target deepseek_v3: give the latent a bias that makes its norm nearly constant, which keeps much more; transformers loads it, vLLM does not")
 	fl.StringVarP(&f.output, "output", "o", "", "folder to write (default: INPUT-gqaG beside the input, or in the current folder if the input is in the Hugging Face cache)")
 	cli.EnumVar(fl, &f.method, "method", string(convert.Mean), "how the heads of a group are merged", convert.Methods...)
 	cli.EnumVar(fl, &f.grouping, "grouping", string(convert.Contiguous), "which heads form a group, where contiguous takes neighbouring heads and similar finds the groups that lose least", convert.Groupings...)
@@ -227,7 +228,7 @@ func (f flags) goal(cmd *cobra.Command, input string) (convert.Goal, error) {
 }
 
 // latentFlags are the flags that belong to latent attention.
-var latentFlags = []string{"kv-rank", "rope-dim", "query-rank"}
+var latentFlags = []string{"kv-rank", "rope-dim", "query-rank", "latent-bias"}
 
 // toLatent reports whether the target is latent attention.
 func (f flags) toLatent() bool {

@@ -127,7 +127,7 @@ func groupedRef(a *merge.Attention, o Options, x [][]float64) [][]float64 {
 }
 
 // latentRef is causal latent attention: [tokens, out].
-func latentRef(l *Attention, o Options, x [][]float64) [][]float64 {
+func latentRef(l *Attention, o Options, x [][]float64, norm bool) [][]float64 {
 	rotary := func(w merge.Linear, pos, h int) []float64 {
 		y := times(w, x[pos])[h*l.Rope:][:l.Rope]
 		for i, freq := range l.InvFreq {
@@ -135,13 +135,23 @@ func latentRef(l *Attention, o Options, x [][]float64) [][]float64 {
 		}
 		return y
 	}
+	scale := o.Scale
+	if o.NewScale != 0 {
+		scale = o.NewScale
+	}
 	return attend(x, l.Heads, l.Value, l.O, func(t, s, h int) (float64, []float64) {
 		latent := times(l.Latent, x[s])
+		if norm {
+			size := math.Sqrt(dot(latent, latent)/float64(len(latent)) + 1e-6)
+			for i := range latent {
+				latent[i] /= size
+			}
+		}
 		score := dot(rotary(l.QRope, t, h), rotary(l.KRope, s, 0))
 		if l.Nope > 0 {
 			score += dot(times(l.QNope, x[t])[h*l.Nope:][:l.Nope], times(l.KeyUp, latent)[h*l.Nope:])
 		}
-		return o.Scale * score, times(l.ValueUp, latent)[h*l.Value:][:l.Value]
+		return scale * score, times(l.ValueUp, latent)[h*l.Value:][:l.Value]
 	})
 }
 
@@ -214,7 +224,7 @@ func TestExact(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if off := apart(want, latentRef(l, o, x)); !(off < 1e-8) || fit.Keys > 1e-5 || fit.Values > 1e-5 {
+			if off := apart(want, latentRef(l, o, x, false)); !(off < 1e-8) || fit.Keys > 1e-5 || fit.Values > 1e-5 {
 				t.Errorf("%v, %s: relative squared error %.2g, fit %+v", s, name, off, fit)
 			}
 		}
@@ -239,7 +249,7 @@ func TestLess(t *testing.T) {
 				if !(fit.Keys >= 0 && fit.Keys < 1 && fit.Values >= 0 && fit.Values < 1) {
 					t.Errorf("%v: fit %+v", s, fit)
 				}
-				return apart(want, latentRef(l, o, x))
+				return apart(want, latentRef(l, o, x, false))
 			}
 			known, unknown := lost(m), lost(nil)
 			if known > unknown+1e-3 || known < last-0.01 {
@@ -249,4 +259,32 @@ func TestLess(t *testing.T) {
 			last = known
 		}
 	}
+}
+
+// TestNorm: a constant in the latent makes a norm harmless, with the frequencies of one head for all.
+func TestNorm(t *testing.T) {
+	r := rand.New(rand.NewPCG(5, 6))
+	s := shape{heads: 4, kvHeads: 4, headDim: 6, dim: 24, planes: 3}
+	a, x := s.attention(r), inputs(r, 24, s.dim)
+	m, want := moment(inputs(r, 400, s.dim)), groupedRef(a, s.options(0, 0), x)
+	lost := func(constant, norm bool) float64 {
+		o := s.options(16, 3)
+		o.Fixed, o.NewScale, o.NewRopeScale, o.Constant, o.Nope = o.InvFreq, 0.3, 1.2, constant, s.headDim
+		if constant {
+			o.Rank++
+		}
+		l, _, err := Convert(t.Context(), a, m, o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range l.QRope.W { // the reference's cosines and sines have no factor
+			l.QRope.W[i] *= 1.2 * 1.2
+		}
+		return apart(want, latentRef(l, o, x, norm))
+	}
+	free, constant, without := lost(false, false), lost(true, true), lost(false, true)
+	if constant > free+0.01 || without < 2*constant {
+		t.Errorf("error %.4f without a norm, %.4f with one and a constant, %.4f with one alone", free, constant, without)
+	}
+	t.Logf("error %.4f without a norm, %.4f with one and a constant, %.4f with one alone", free, constant, without)
 }

@@ -48,12 +48,29 @@ func (l LatentGoal) check(a *configs.Arch) error {
 		return OptionError{Err: fmt.Errorf("rope-dim is %d, want an even number from 2 to %d, the rotary dims of all KV heads", l.RopeDim, most)}
 	case l.Rank < 1 || l.Rank > widest:
 		return OptionError{Err: fmt.Errorf("kv-rank is %d, want 1 to %d: more than the keys and values of a layer need is of no use", l.Rank, widest)}
-	case l.Bias && l.Rank < 2:
-		return OptionError{Err: fmt.Errorf("kv-rank is %d, want at least 2, as one number is a constant", l.Rank)}
 	case l.QueryRank < 0 || l.QueryRank > a.Dim:
 		return OptionError{Err: fmt.Errorf("query-rank is %d, want at most the model's dim %d, or 0", l.QueryRank, a.Dim)}
 	}
 	return nil
+}
+
+// Sizes of the latent and of the rotary key that fast kernels take: FlashMLA's for dense decoding accept 576 numbers or 512, with 512
+// values (its csrc/api/dense_decode.cpp), and vLLM chooses among kernels by their sum.
+const (
+	kernelRank    = 512
+	kernelRopeDim = 64
+)
+
+// notes returns what other programs do not load or run fast.
+func (l LatentGoal) notes() (notes []Note) {
+	if l.Rank != kernelRank || l.RopeDim != kernelRopeDim {
+		notes = append(notes, Note{Text: fmt.Sprintf("FlashMLA takes a latent of %d numbers and a rotary key of %d only; with %d and %d, vLLM decodes by its slower Triton kernel",
+			kernelRank, kernelRopeDim, l.Rank, l.RopeDim)})
+	}
+	if l.Bias {
+		notes = append(notes, Note{Text: "vLLM has no biases in DeepSeek's attention: with one, only transformers and this toolkit load the result"})
+	}
+	return notes
 }
 
 // scoreScale returns the factor for the scores of grouped attention.
@@ -117,6 +134,9 @@ func (l LatentGoal) stock(src *Source) (*configs.Arch, []byte, error) {
 	if l.QueryRank > 0 {
 		return nil, nil, OptionError{Err: fmt.Errorf("query-rank is for target %s: in %s there is a norm between the two parts of the queries", MLA, DeepSeek)}
 	}
+	if l.Rank < 2 {
+		return nil, nil, OptionError{Err: fmt.Errorf("kv-rank is %d, want at least 2: in %s one number is a constant", l.Rank, DeepSeek)}
+	}
 	biased, err := l.biased(a)
 	if err != nil {
 		return nil, nil, err
@@ -138,7 +158,7 @@ func (l LatentGoal) biased(a *configs.Arch) (roles []configs.Role, err error) {
 		}
 		switch p.Role {
 		case configs.Q:
-			roles = append(roles, configs.QHeads, configs.QB)
+			roles = append(roles, configs.QHeads, configs.QA, configs.QB)
 		case configs.K, configs.V:
 			roles = append(roles, configs.KVA)
 		case configs.O:

@@ -57,7 +57,7 @@ func (g *merging) latent(ctx context.Context, of module, a *merge.Attention, m *
 	o.Rank, o.Planes, o.Nope = sizes.Rank, sizes.RopeDim/2, sizes.NopeDim
 	if g.Target == DeepSeek {
 		o.Fixed, o.NewRopeScale = to.Rope.InvFreq(), to.Rope.Scale()
-		o.NewScale, o.Constant = stockScale(to), g.Goal.latent.Bias
+		o.NewScale, o.Norm, o.Bias = stockScale(to), true, g.Goal.latent.Bias
 	}
 	l, fit, err := latent.Convert(ctx, a, m, o)
 	if err != nil {

@@ -228,6 +228,9 @@ func (p *Plan) Notes() []Note {
 	if (p.Method == Calibrated || p.Method == MethodLatent) && p.Calibration == nil && len(p.modules) > 0 {
 		notes = append(notes, Note{Text: "no calibration: heads were compared by their weights alone; text like that which the model was trained on does far better"})
 	}
+	if l := p.Goal.latent; l != nil && p.Target == DeepSeek {
+		notes = append(notes, l.notes()...)
+	}
 	for _, text := range p.target.Layout().Notes {
 		notes = append(notes, Note{Text: text})
 	}

@@ -66,7 +66,7 @@ func targetInfo(src *Source, name Target, sites Sites) TargetInfo {
 
 // latentInfo returns whether the attention of src can become latent.
 func latentInfo(src *Source, name Target) TargetInfo {
-	smallest := LatentGoal{Rank: 1, RopeDim: 2}
+	smallest := LatentGoal{Rank: 2, RopeDim: 2}
 	err := src.Arch.CheckLatent()
 	if err != nil {
 		return TargetInfo{Target: name, WhyNot: &Note{Err: err}}

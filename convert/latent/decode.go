@@ -147,9 +147,9 @@ func remove(g, x, y []float64) {
 	}
 }
 
-// leastSquares returns the X [n, KV heads*headDim] with own·X = cross, nil if there is none.
+// leastSquares returns the X with own·X = cross, for own [n, n] with a ridge relative to its mean; nil if there is none.
 func (s *source) leastSquares(own, cross []float64, n int, ridge float64) []float32 {
-	wide := s.a.KVHeads * s.a.HeadDim
+	wide := len(cross) / n
 	square, right, trace := make([]float32, n*n), make([]float32, len(cross)), 0.0
 	for i, v := range own {
 		square[i] = float32(v)

@@ -12,8 +12,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math"
-	"slices"
 
 	"gqa/convert/merge"
 	"gqa/internal/cpu/blas"
@@ -35,9 +33,9 @@ type Options struct {
 
 	// Fixed are the frequencies that the planes of the shared key must have, if they are not free.
 	Fixed []float64
-	// Constant makes the last number of the latent a constant by a bias, so large that a norm of the latent is nearly constant. The other
-	// weights allow for that norm.
-	Constant bool
+	// Norm allows for a norm of the latent: its last number is large and, if that is possible, nearly constant, so that the norm is, too.
+	// With Bias it is a constant, by a bias.
+	Norm, Bias bool
 	// NewScale and NewRopeScale are the result's Scale and RopeScale, if they are not those of the source and 1.
 	NewScale, NewRopeScale float64
 }
@@ -75,16 +73,16 @@ type Fit struct{ Keys, Values float64 }
 // be linear in the input: without a norm, and not clipped.
 func Convert(ctx context.Context, a *merge.Attention, m *merge.Moment, o Options) (*Attention, Fit, error) {
 	least := 1
-	if o.Constant {
+	if o.Norm {
 		least = 2
 	}
 	if most := len(o.InvFreq) * a.KVHeads; o.Rank < least || o.Planes < 1 || o.Planes > most {
 		return nil, Fit{}, fmt.Errorf("a latent of %d numbers and %d rotary planes: want at least %d and 1, and at most the %d planes of the keys", o.Rank, o.Planes, least, most)
 	}
-	if o.Constant {
-		o.Rank-- // added at the end
-	}
 	s := newSource(ctx, a, m, o)
+	if o.Norm {
+		s.findConstant()
+	}
 	shared := s.choosePlanes()
 	rotary := s.rows(shared)
 	rest := s.rest(shared, rotary)
@@ -98,8 +96,11 @@ func Convert(ctx context.Context, a *merge.Attention, m *merge.Moment, o Options
 		return nil, Fit{}, errors.New("least squares for keys and values has no finite solution: weights or activations are too large")
 	}
 	l := s.build(features, shared, keys, values)
-	if o.Constant {
-		l.addConstant(m.MeanOf(l.Latent))
+	if o.QueryRank > 0 && !s.factorQueries(l) {
+		return nil, Fit{}, errors.New("least squares for queries has no finite solution: weights or activations are too large")
+	}
+	if s.constant != nil {
+		s.addConstant(l)
 	}
 	if constant != nil {
 		l.O = s.withConstant(constant)
@@ -108,45 +109,6 @@ func Convert(ctx context.Context, a *merge.Attention, m *merge.Moment, o Options
 		return nil, Fit{}, errors.New("the weights of the latent attention are not finite numbers: weights or activations are too large")
 	}
 	return l, Fit{lostKeys, lostValues}, ctx.Err()
-}
-
-// constantShare is the square of the constant relative to the other numbers of the latent together. Their sum of squares varies by a
-// fraction of itself from token to token, and the norm by that fraction divided by twice the share.
-const constantShare = 100
-
-// addConstant adds a constant to the latent, whose mean is given, and undoes the mean effect of a norm in what reads it. The other numbers
-// have the variance one; their means become part of what is read of the constant.
-func (l *Attention) addConstant(mean []float64) {
-	old := l.Rank
-	l.Rank++
-	size := math.Sqrt(constantShare * float64(old))
-	norm := math.Sqrt((float64(old) + size*size) / float64(l.Rank))
-	bias := make([]float32, l.Rank)
-	bias[old] = float32(size)
-	for i, x := range mean {
-		if bias[i] = float32(-x); l.Latent.Bias != nil {
-			bias[i] += l.Latent.Bias[i]
-		}
-	}
-	l.Latent = merge.Linear{W: append(slices.Clip(l.Latent.W), make([]float32, l.Latent.In)...), In: l.Latent.In, Bias: bias}
-	if l.KRope.Bias == nil {
-		l.KRope.Bias = make([]float32, l.Rope)
-	}
-	l.KeyUp, l.ValueUp = widened(l.KeyUp, norm, mean, size), widened(l.ValueUp, norm, mean, size)
-}
-
-// widened returns f·l with another input, of that size, which stands for the means of the others.
-func widened(l merge.Linear, f float64, mean []float64, size float64) merge.Linear {
-	w := merge.Linear{In: l.In + 1}
-	for row := range slices.Chunk(l.W, l.In) {
-		sum := 0.0
-		for i, x := range row {
-			sum += float64(x) * mean[i]
-			w.W = append(w.W, x*float32(f))
-		}
-		w.W = append(w.W, float32(sum*f/size))
-	}
-	return w
 }
 
 // withConstant returns o with a constant part of the values, [KV heads*headDim], in its bias.

@@ -128,8 +128,14 @@ func groupedRef(a *merge.Attention, o Options, x [][]float64) [][]float64 {
 
 // latentRef is causal latent attention: [tokens, out].
 func latentRef(l *Attention, o Options, x [][]float64, norm bool) [][]float64 {
-	rotary := func(w merge.Linear, pos, h int) []float64 {
-		y := times(w, x[pos])[h*l.Rope:][:l.Rope]
+	down := make([][]float64, len(x))
+	for t := range x {
+		if down[t] = x[t]; l.QueryDown.W != nil {
+			down[t] = times(l.QueryDown, x[t])
+		}
+	}
+	rotary := func(w merge.Linear, in [][]float64, pos, h int) []float64 {
+		y := times(w, in[pos])[h*l.Rope:][:l.Rope]
 		for i, freq := range l.InvFreq {
 			turned(y, 2*i, 2*i+1, float64(pos)*freq, 1)
 		}
@@ -147,9 +153,9 @@ func latentRef(l *Attention, o Options, x [][]float64, norm bool) [][]float64 {
 				latent[i] /= size
 			}
 		}
-		score := dot(rotary(l.QRope, t, h), rotary(l.KRope, s, 0))
+		score := dot(rotary(l.QRope, down, t, h), rotary(l.KRope, x, s, 0))
 		if l.Nope > 0 {
-			score += dot(times(l.QNope, x[t])[h*l.Nope:][:l.Nope], times(l.KeyUp, latent)[h*l.Nope:])
+			score += dot(times(l.QNope, down[t])[h*l.Nope:][:l.Nope], times(l.KeyUp, latent)[h*l.Nope:])
 		}
 		return scale * score, times(l.ValueUp, latent)[h*l.Value:][:l.Value]
 	})
@@ -261,16 +267,40 @@ func TestLess(t *testing.T) {
 	}
 }
 
+// TestQueryRank: queries from a latent with room for all that is asked of keys are exact, and with less room they lose more.
+func TestQueryRank(t *testing.T) {
+	r := rand.New(rand.NewPCG(7, 8))
+	s := shapes[0]
+	a, x := s.attention(r), inputs(r, 12, s.dim)
+	m, want, last := moment(inputs(r, 200, s.dim)), groupedRef(a, s.options(0, 0), x), -1.0
+	for _, rank := range []int{16, 8, 2} {
+		o := s.options(s.kvHeads*s.headDim, s.planes*s.kvHeads)
+		o.QueryRank = rank
+		l, _, err := Convert(t.Context(), a, m, o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		off := apart(want, latentRef(l, o, x, false))
+		if off <= last || rank == 16 && off > 1e-6 {
+			t.Errorf("query rank %d: error %.2g, with more %.2g", rank, off, last)
+		}
+		last = off
+	}
+}
+
 // TestNorm: a constant in the latent makes a norm harmless, with the frequencies of one head for all.
 func TestNorm(t *testing.T) {
 	r := rand.New(rand.NewPCG(5, 6))
 	s := shape{heads: 4, kvHeads: 4, headDim: 6, dim: 24, planes: 3}
-	a, x := s.attention(r), inputs(r, 24, s.dim)
-	m, want := moment(inputs(r, 400, s.dim)), groupedRef(a, s.options(0, 0), x)
-	lost := func(constant, norm bool) float64 {
+	a, x, more := s.attention(r), inputs(r, 24, s.dim), inputs(r, 400, s.dim)
+	for _, row := range append(more, x...) { // as after a norm with a direction that all tokens share
+		row[3] += 4
+	}
+	m, want := moment(more), groupedRef(a, s.options(0, 0), x)
+	lost := func(allow, bias, norm bool) float64 {
 		o := s.options(16, 3)
-		o.Fixed, o.NewScale, o.NewRopeScale, o.Constant, o.Nope = o.InvFreq, 0.3, 1.2, constant, s.headDim
-		if constant {
+		o.Fixed, o.NewScale, o.NewRopeScale, o.Norm, o.Bias, o.Nope = o.InvFreq, 0.3, 1.2, allow, bias, s.headDim
+		if allow {
 			o.Rank++
 		}
 		l, _, err := Convert(t.Context(), a, m, o)
@@ -282,9 +312,9 @@ func TestNorm(t *testing.T) {
 		}
 		return apart(want, latentRef(l, o, x, norm))
 	}
-	free, constant, without := lost(false, false), lost(true, true), lost(false, true)
-	if constant > free+0.01 || without < 2*constant {
-		t.Errorf("error %.4f without a norm, %.4f with one and a constant, %.4f with one alone", free, constant, without)
+	free, bias, mean, without := lost(false, false, false), lost(true, true, true), lost(true, false, true), lost(false, false, true)
+	if bias > free+0.01 || mean < bias || without < 2*bias || without < 1.2*mean {
+		t.Errorf("error %.4f without a norm; with one %.4f and a bias, %.4f with a nearly constant number, %.4f alone", free, bias, mean, without)
 	}
-	t.Logf("error %.4f without a norm, %.4f with one and a constant, %.4f with one alone", free, constant, without)
+	t.Logf("error %.4f without a norm; with one %.4f and a bias, %.4f with a nearly constant number, %.4f alone", free, bias, mean, without)
 }

@@ -29,6 +29,7 @@ type source struct {
 	// [headDim, headDim].
 	keyReaders, valueReaders []*mat.SymDense
 	keyMean                  []float64
+	constant                 []float32 // weights of a number that is nearly one, if the latent gets such a number; zeros if a bias makes it
 	keyGram                  []float64 // second moments of all keys, [KV heads*headDim]²
 }
 

@@ -19,6 +19,7 @@ type Summary struct {
 	Groups               int                  `json:"groups"`        // KV heads after; if layers differ, the largest
 	SourceGroupsPerLayer []int                `json:"source_groups_per_layer,omitempty"`
 	GroupsPerLayer       []int                `json:"groups_per_layer,omitempty"`
+	Latent               *Latent              `json:"latent,omitempty"` // sizes of latent attention, which has no groups: then Groups is 0
 	Sites                []configs.Site       `json:"sites"`            // the kinds of attention that now have Groups KV heads
 	KVHeadsBySite        map[configs.Site]int `json:"kv_heads_by_site"` // after, including unconverted sites
 	Method               Method               `json:"method"`
@@ -75,6 +76,9 @@ func (p *Plan) Summary() (*Summary, error) {
 		SourceParameters: before, Parameters: after,
 		SourceKVBytesPerToken: src.KVBytesPerToken(2), KVBytesPerToken: p.Arch.KVBytesPerToken(2),
 		SourceCrossKVBytesPerToken: src.CrossKVBytesPerToken(2), CrossKVBytesPerToken: p.Arch.CrossKVBytesPerToken(2),
+	}
+	if p.Goal.latent != nil {
+		s.Latent = latentOf(p.Arch)
 	}
 	if p.Arch.Family.Name != src.Family.Name {
 		s.SourceFamily = src.Family.Name

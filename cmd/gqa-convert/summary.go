@@ -35,8 +35,11 @@ func headsText(n int, perLayer []int) string {
 	return strings.Trim(strings.ReplaceAll(fmt.Sprint(perLayer), " ", ","), "[]")
 }
 
-// groupsText returns the number of KV heads of the result, and how many heads they are repeated to.
+// groupsText returns the number of KV heads of the result, and how many heads they are repeated to, or the sizes of latent attention.
 func groupsText(s *convert.Summary) string {
+	if l := s.Latent; l != nil {
+		return fmt.Sprintf("a latent of %d and a rotary key of %d", l.Rank, l.RopeDim)
+	}
 	text := headsText(s.Groups, s.GroupsPerLayer)
 	if s.Target == convert.Expanded {
 		text += fmt.Sprintf(" (repeated to %d)", s.Heads)

@@ -1,6 +1,7 @@
 package convert
 
 import (
+	"fmt"
 	"reflect"
 	"strings"
 	"testing"
@@ -23,6 +24,8 @@ func TestInspect(t *testing.T) {
 			{Target: Own, LoadsIn: []string{"gqa", "transformers LlamaForCausalLM"}},
 			{Target: Expanded, LoadsIn: []string{"gqa", "whatever loads llama"}},
 			{Target: GGUF, LoadsIn: []string{"llama.cpp (llama)"}, Notes: []Note{{Text: "there is no tokenizer beside the weights: llama.cpp takes token ids only"}}},
+			{Target: MLA, LoadsIn: []string{"gqa"}},
+			{Target: DeepSeek, WhyNot: got.Targets[5].WhyNot},
 		}, Rows: []Row{
 			{4, nil, 64, 0, 2048, 544, 2384, []int{1, 2, 4}},
 			{2, nil, 32, 0, 1024, 272, 2112, []int{1, 2}},
@@ -30,13 +33,16 @@ func TestInspect(t *testing.T) {
 		},
 		Sites: []SiteHeads{{configs.DecoderSelf, 2, 4, true}},
 	}
+	if why := fmt.Sprint(got.Targets[5].WhyNot); !strings.Contains(why, "DeepseekV3ForCausalLM: has no biases of queries") {
+		t.Errorf("no target %s: %s", DeepSeek, why)
+	}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("%+v, want\n%+v", got, want)
 	}
 }
 
 func TestInspectOfNoFloats(t *testing.T) {
-	in, err := Inspect(golden.Open(t, model{config: llamaConfig, dtype: checkpoints.I8}.write(t)), DefaultSites)
+	in, err := Inspect(golden.Open(t, model{config: strings.Replace(llamaConfig, `, "attention_bias": true`, "", 1), dtype: checkpoints.I8}.write(t)), DefaultSites)
 	if err != nil {
 		t.Fatal(err)
 	}

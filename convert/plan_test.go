@@ -37,7 +37,7 @@ func TestPlanRefuses(t *testing.T) {
 		{float, Options{Goal: Groups(2), Refine: 5}, false, "refine fits attention on text like that which the model was trained on, and there is none"},
 		{float, Options{Goal: Groups(2), Refine: -1, Method: Align}, false, "refine is -1"},
 		{float, Options{Goal: Groups(2), Calibration: &calibrate.Data{}}, false, "method mean looks at no text"},
-		{float, Options{Goal: Groups(2), Target: "onnx"}, false, `target "onnx" is unknown; want one of [native own expanded gguf]`},
+		{float, Options{Goal: Groups(2), Target: "onnx"}, false, `target "onnx" is unknown; want one of [native own expanded gguf mla deepseek_v3]`},
 		{float, Options{Goal: Groups(2), DType: checkpoints.I8}, false, "dtype I8 is not one that floats are written in"},
 		{quantised, Options{Goal: Groups(2)}, false, "is I8: only float tensors (F64, F32, F16, BF16) can be pooled; convert the unquantised checkpoint"},
 		{quantised, Options{Goal: Groups(2), DType: checkpoints.F16}, false, "is I8: only float tensors"},

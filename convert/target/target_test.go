@@ -39,7 +39,7 @@ func TestCheck(t *testing.T) {
 	for name, want := range map[Name]string{
 		Native: "", Own: "", Expanded: "",
 		GGUF:   "llama.cpp cannot hold family opt",
-		"onnx": `target "onnx" is unknown; want one of [native own expanded gguf]`,
+		"onnx": `target "onnx" is unknown; want one of [native own expanded gguf mla deepseek_v3]`,
 	} {
 		err := Check(name, r)
 		if (err != nil) != (want != "") || err != nil && !strings.HasPrefix(err.Error(), want) {

@@ -6,6 +6,7 @@ import (
 	"gqa/configs"
 	"gqa/convert"
 	"gqa/internal/golden"
+	"gqa/internal/ops"
 )
 
 // TestToLatent: latent attention with room for all values and for every rotary plane computes the same, in every family that can have
@@ -41,5 +42,24 @@ func TestToLatent(t *testing.T) {
 	}
 	if converted < 15 {
 		t.Errorf("only %d cases were converted", converted)
+	}
+}
+
+// TestToDeepSeek: with one KV head, transformers' class has room for all its planes, and a bias makes the norm of the latent nearly
+// harmless.
+func TestToDeepSeek(t *testing.T) {
+	dir := golden.Random(t, `{"model_type": "llama", "vocab_size": 61, "hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 3,
+		"num_key_value_heads": 1, "intermediate_size": 40, "max_position_embeddings": 64, "rope_theta": 100}`)
+	m := mergeCase{"llama", dir, ops.NewBatch(golden.Windows(4, 2, 21, 61)...)}
+	lost := func(g convert.LatentGoal) float64 {
+		to := convertTo(t, dir, convert.Options{Target: convert.DeepSeek, Goal: convert.LatentAttention(g)})
+		if a := golden.Open(t, to).Arch; a.Family.Name != "deepseek_v3" || a.Latent.Rank != g.Rank {
+			t.Errorf("is %s with a latent of %d", a.Family.Name, a.Latent.Rank)
+		}
+		return apart(logits(t, m, to), logits(t, m, dir))
+	}
+	bias, norm := lost(convert.LatentGoal{Rank: 9, RopeDim: 8, Bias: true}), lost(convert.LatentGoal{Rank: 9, RopeDim: 8})
+	if bias > 0.05 || norm < 4*bias {
+		t.Errorf("logits are %g away from the source's with a bias, %g without", bias, norm)
 	}
 }

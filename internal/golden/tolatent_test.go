@@ -1,6 +1,7 @@
 package golden_test
 
 import (
+	"path/filepath"
 	"testing"
 
 	"gqa/configs"
@@ -61,5 +62,39 @@ func TestToDeepSeek(t *testing.T) {
 	bias, norm := lost(convert.LatentGoal{Rank: 9, RopeDim: 8, Bias: true}), lost(convert.LatentGoal{Rank: 9, RopeDim: 8})
 	if bias > 0.05 || norm < 4*bias {
 		t.Errorf("logits are %g away from the source's with a bias, %g without", bias, norm)
+	}
+}
+
+// TestToLatentFits: the output is fitted to the original's on a text, and so is the whole attention, of all layers or one by one.
+func TestToLatentFits(t *testing.T) {
+	c := golden.Named(t, "llama")
+	m := mergeCase{c.Name, c.Dir, c.Batch()}
+	src := golden.Open(t, c.Dir)
+	for _, o := range []convert.Options{
+		{Target: convert.MLA},
+		{Target: convert.MLA, Refine: 8, RefineBy: convert.ByModel},
+		{Target: convert.MLA, Refine: 8, RefineBy: convert.ByLayer},
+		{Target: convert.DeepSeek, Refine: 8},
+	} {
+		o.Goal, o.Calibration = convert.LatentAttention(convert.LatentGoal{Rank: 12, RopeDim: 4}), m.data(src.Arch)
+		plan, err := convert.NewPlan(src, o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s, err := plan.Run(t.Context(), filepath.Join(t.TempDir(), "out"), convert.RunOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, l := range s.Layers {
+			if l.Latent == nil || l.Readout == nil || !(l.Readout.After < l.Readout.Before) {
+				t.Errorf("%s, layer %d: latent %+v, readout %+v", o.Target, l.Layer, l.Latent, l.Readout)
+			}
+			if fit := l.Fit; o.RefineBy == convert.ByLayer && (fit == nil || !(fit.After <= fit.Before)) {
+				t.Errorf("%s, layer %d: fit %+v", o.Target, l.Layer, fit)
+			}
+		}
+		if fit := s.Together; o.Refine > 0 && o.RefineBy != convert.ByLayer && (fit == nil || !(fit.After <= fit.Before)) {
+			t.Errorf("%s: all layers %+v", o.Target, fit)
+		}
 	}
 }

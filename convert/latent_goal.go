@@ -16,6 +16,9 @@ type LatentGoal struct {
 	Rank      int // width of the latent
 	RopeDim   int // width of the rotary key that all heads share
 	QueryRank int // width of a latent that queries come from; 0 for none. Not for DeepSeek
+	// Bytes is the size of a token's cache over all layers, at two bytes a number, from which a Rank of 0 follows. So does a RopeDim of
+	// 0: a quarter of the numbers.
+	Bytes int64
 	// Bias makes the last number of the latent a constant, by a bias, which makes the norm nearly constant. For DeepSeek only.
 	Bias bool
 }
@@ -32,6 +35,19 @@ func (g Goal) Latent() *LatentGoal {
 	return &l
 }
 
+// sized returns the goal with the sizes that follow from Bytes for a.
+func (l LatentGoal) sized(a *configs.Arch) *LatentGoal {
+	if l.Bytes == 0 || l.Rank != 0 {
+		return &l
+	}
+	numbers := int(l.Bytes / 2 / int64(a.Layers))
+	if l.RopeDim == 0 {
+		l.RopeDim = max(2, numbers/8*2)
+	}
+	l.Rank = numbers - l.RopeDim
+	return &l
+}
+
 // check returns the reason why a cannot have latent attention of these sizes.
 func (l LatentGoal) check(a *configs.Arch) error {
 	if err := a.CheckLatent(); err != nil {
@@ -44,6 +60,9 @@ func (l LatentGoal) check(a *configs.Arch) error {
 	}
 	widest := min(2*a.LayerKV(0)*a.HeadDim, a.Dim+1) // one more, as biases may add a constant
 	switch {
+	case l.Bytes != 0 && l.Rank < 1:
+		return OptionError{Err: fmt.Errorf("kv-bytes-per-token is %d, want at least %d: two bytes for each number of %d layers, and room for the latent beside a rotary key of %d",
+			l.Bytes, 2*a.Layers*(l.RopeDim+1), a.Layers, l.RopeDim)}
 	case l.RopeDim < 2 || l.RopeDim%2 != 0 || l.RopeDim > most:
 		return OptionError{Err: fmt.Errorf("rope-dim is %d, want an even number from 2 to %d, the rotary dims of all KV heads", l.RopeDim, most)}
 	case l.Rank < 1 || l.Rank > widest:

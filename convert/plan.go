@@ -48,6 +48,9 @@ type Plan struct {
 // options cannot be combined, and wraps ErrGroups if src cannot have the goal's KV heads.
 func NewPlan(src *Source, o Options) (*Plan, error) {
 	o = o.withDefaults()
+	if o.Goal.latent != nil {
+		o.Goal.latent = o.Goal.latent.sized(src.Arch)
+	}
 	if err := o.check(src.Arch); err != nil {
 		return nil, err
 	}

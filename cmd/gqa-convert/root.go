@@ -69,6 +69,7 @@ tokenizer files and conversion.json.`,
 	fl.IntSliceVar(&f.byLayer, "groups-per-layer", nil, "number of KV heads per layer, such as 8,8,4,2, instead of --groups; only this toolkit loads the result and, with --target gguf, llama.cpp for llama and mistral")
 	cli.NumberVar(fl, &f.latent.Rank, "kv-rank", 0, 1, limits.Heads, "with --target mla: width of the latent that all keys and values come from")
 	cli.NumberVar(fl, &f.latent.RopeDim, "rope-dim", 0, 2, limits.Heads, "with --target mla: width of the rotary key that all heads share; even. A cache holds both for each token and layer")
+	fl.Int64Var(&f.latent.Bytes, "kv-bytes-per-token", 0, "with --target mla and deepseek_v3, in place of --kv-rank: bytes of a token's cache over all layers, at two bytes a number; without --rope-dim, a quarter of the numbers is rotary")
 	cli.NumberVar(fl, &f.latent.QueryRank, "query-rank", 0, 0, limits.Heads, "with --target mla: width of a latent that queries come from, which saves parameters but no cache (0: none)")
 	fl.BoolVar(&f.latent.Bias, "latent-bias", false, "with --target deepseek_v3: give the latent a bias that makes its norm nearly constant, which keeps much more; transformers loads it, vLLM does not")
 	fl.StringVarP(&f.output, "output", "o", "", "folder to write (default: INPUT-gqaG beside the input, or in the current folder if the input is in the Hugging Face cache)")
@@ -177,6 +178,9 @@ func runConvert(cmd *cobra.Command, f flags, input string) error {
 	for _, note := range plan.Notes() {
 		slog.Warn(noteText(note))
 	}
+	if l := plan.Goal.Latent(); l != nil {
+		f.latent = *l
+	}
 	output := f.output
 	if output == "" {
 		if output, err = f.defaultOutput(input); err != nil {
@@ -228,7 +232,7 @@ func (f flags) goal(cmd *cobra.Command, input string) (convert.Goal, error) {
 }
 
 // latentFlags are the flags that belong to latent attention.
-var latentFlags = []string{"kv-rank", "rope-dim", "query-rank", "latent-bias"}
+var latentFlags = []string{"kv-rank", "rope-dim", "kv-bytes-per-token", "query-rank", "latent-bias"}
 
 // toLatent reports whether the target is latent attention.
 func (f flags) toLatent() bool {
@@ -242,8 +246,14 @@ func (f flags) latentGoal(cmd *cobra.Command) (convert.Goal, error) {
 			return convert.Goal{}, cli.Usagef("--%s is not for --target %s, whose attention has no groups; leave it out", flag, f.target)
 		}
 	}
-	if !cmd.Flags().Changed("kv-rank") || !cmd.Flags().Changed("rope-dim") {
-		return convert.Goal{}, cli.Usagef("--target %s needs --kv-rank and --rope-dim: a cache holds that many numbers for each token and layer (512 and 64 in large models)", f.target)
+	rank, rope, bytes := cmd.Flags().Changed("kv-rank"), cmd.Flags().Changed("rope-dim"), cmd.Flags().Changed("kv-bytes-per-token")
+	switch {
+	case bytes && rank:
+		return convert.Goal{}, cli.Usagef("--kv-rank and --kv-bytes-per-token exclude each other")
+	case bytes && f.latent.Bytes < 1:
+		return convert.Goal{}, cli.Usagef("--kv-bytes-per-token is %d, want a positive number", f.latent.Bytes)
+	case !bytes && (!rank || !rope):
+		return convert.Goal{}, cli.Usagef("--target %s needs --kv-rank and --rope-dim: a cache holds that many numbers for each token and layer (512 and 64 in large models); or --kv-bytes-per-token", f.target)
 	}
 	return convert.LatentAttention(f.latent), nil
 }

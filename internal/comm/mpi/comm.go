@@ -54,7 +54,7 @@ func Open() (*Comm, error) {
 // is late.
 const (
 	shortPause = 20 * time.Microsecond
-	longPause  = 200 * time.Microsecond
+	longPause  = 500 * time.Microsecond
 )
 
 // serve begins operations in order and looks after them until they are done.

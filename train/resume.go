@@ -115,7 +115,9 @@ func readBegun(dir string, sets []string) (b beginning, err error) {
 }
 
 // changesResult reports whether a change affects more than where and how a run computes.
-func changesResult(c recipe.Change) bool { return c.Key != "device" && c.Key != "threads" }
+func changesResult(c recipe.Change) bool {
+	return c.Key != "device" && c.Key != "threads" && c.Key != "sharding"
+}
 
 // changedRecipe returns the recipe of a run after setting keys, and what has changed.
 func changedRecipe(dir string, sets []string) (changed *recipe.Recipe, changes []recipe.Change, err error) {

@@ -108,10 +108,13 @@ func (r *run) openCache() error {
 	return r.team.agree(err)
 }
 
-// onDevice returns the setting that makes a run continue on another recipe's device.
+// onDevice returns the settings that make a run continue on another recipe's device, and with what its processes divide.
 func onDevice(r recipe.Recipe) (sets []string) {
 	if r.Device != "" {
 		sets = append(sets, "device="+r.Device)
+	}
+	if r.Sharding != "" {
+		sets = append(sets, "sharding="+string(r.Sharding))
 	}
 	return sets
 }
@@ -145,7 +148,7 @@ func existing(o Options, recipe *recipe.Recipe) (same bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	old.Threads, old.Device = recipe.Threads, recipe.Device // a run may be resumed with others
+	old.Threads, old.Device, old.Sharding = recipe.Threads, recipe.Device, recipe.Sharding // a run may be resumed with others
 	if data.LabelRows(recipe.Data) == old.SeqLen {
 		old.SeqLen = recipe.SeqLen // determined by the data's rows
 	}

@@ -25,14 +25,22 @@ const (
 	Rest // the difference between an F32 and a BF16 near it, in 16 bits; see Memory.Split
 	Int8 // a byte, -127 to 127, times the scale of its row: for keys and values in a cache; see Heads
 	Int4 // half a byte, -7 to 7, times the scale of its row
+
+	// For the averages of optimizers: a byte that stands for a number, with a sign or without, times the scale of its block of
+	// BlockOf; see optim.Codes in internal/cpu.
+	Signed8
+	Unsigned8
 )
+
+// BlockOf is the number of numbers of Signed8 and Unsigned8 that share a scale.
+const BlockOf = 256
 
 // Bits returns the size of a number in bits.
 func (f Format) Bits() int {
 	switch f {
 	case F32:
 		return 32
-	case Int8:
+	case Int8, Signed8, Unsigned8:
 		return 8
 	case Int4:
 		return 4
@@ -48,6 +56,9 @@ func (f Format) Bytes(n int) int { return n * f.Bits() / 8 }
 
 // Scaled reports whether each row has a scale, of F32.
 func (f Format) Scaled() bool { return f == Int8 || f == Int4 }
+
+// Coded reports whether the numbers are codes, whose blocks have scales.
+func (f Format) Coded() bool { return f == Signed8 || f == Unsigned8 }
 
 // Buffer is a handle to numbers in a device's memory: copies of it refer to the same numbers. The zero Buffer refers to
 // none; it stands for an operand that is omitted.
@@ -67,7 +78,7 @@ func HostF32(x []float32) Buffer { return Buffer{f32: x, n: len(x)} }
 // Host16 is like HostF32 for 16-bit numbers.
 func Host16(format Format, x []uint16) Buffer { return Buffer{f16: x, n: len(x), format: format} }
 
-// HostBytes is like HostF32 for n numbers of Int8 or Int4.
+// HostBytes is like HostF32 for n numbers of Int8 or Int4, or codes.
 func HostBytes(format Format, x []byte, n int) Buffer { return Buffer{bytes: x, n: n, format: format} }
 
 // At returns a buffer of n numbers at an address in a device's own memory.
@@ -484,12 +495,30 @@ type MuonStep struct {
 	Rows, Cols int
 }
 
+// Adafactor holds the settings of one step; see optim.Adafactor in internal/cpu.
+type Adafactor struct {
+	LR, Rate, Threshold float64
+	Decay               float64 // weight decay, applied as p *= 1 - rate·Decay
+	Scale               bool    // rates are relative to the size of the parameter
+}
+
+// AdafactorStep is the part of a step for one parameter P: a matrix [Rows, Cols] with the averages Row and Col, or a vector with the
+// average V. G, P and Copy are as in AdamWStep.
+type AdafactorStep struct {
+	Adafactor
+	P, G        Buffer
+	Row, Col, V Buffer
+	Copy        Buffer
+	Rows, Cols  int
+}
+
 // AdamWStep is the part of a step for one parameter P with the averages M and V. G may have the format of activations. If P has
-// the format Rest, it is one part of the parameter, and Copy is the other.
+// the format Rest, it is one part of the parameter, and Copy is the other. M and V are F32, BF16, or Signed8 and Unsigned8 with scales.
 type AdamWStep struct {
 	AdamW
-	P, G, M, V Buffer
-	Copy       Buffer // receives P in its own format; may be omitted
+	P, G, M, V       Buffer
+	MScales, VScales Buffer // F32, one for each block; omitted if M and V are not codes
+	Copy             Buffer // receives P in its own format; may be omitted
 }
 
 // Optimizers perform steps on parameters, with gradient G·scale[0]. If that is NaN, nothing is changed.
@@ -499,6 +528,11 @@ type Optimizers interface {
 	ClipScale(scale Buffer, limit float64, terms ...Term) Number
 	// AdamW performs step t, counted from 1, of several parameters.
 	AdamW(steps []AdamWStep, scale Buffer, t int)
+	// Encode stores the F32 numbers of x as codes, and Decode restores them. What was decoded is encoded as the same codes.
+	Encode(codes, scales, x Buffer)
+	Decode(x, codes, scales Buffer)
+	// Adafactor performs step t, counted from 1, of several parameters.
+	Adafactor(steps []AdafactorStep, scale Buffer, t int)
 	// Muon performs the steps of several matrices. It overwrites their gradients.
 	Muon(steps []MuonStep, scale Buffer)
 }

@@ -1,4 +1,4 @@
-// Package optim holds the optimizers that update parameters from gradients: AdamW and Muon. A step computes on all threads.
+// Package optim holds the optimizers that update parameters from gradients: AdamW, Adafactor and Muon. A step computes on all threads.
 package optim
 
 import (

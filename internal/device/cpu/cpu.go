@@ -57,7 +57,7 @@ func SetThreads(n int) { pool.SetThreads(n) }
 
 // New implements device.Memory. It requests huge pages.
 func (d *Device) New(f device.Format, n int) device.Buffer {
-	if f.Scaled() {
+	if f.Scaled() || f.Coded() {
 		x := make([]byte, f.Bytes(n))
 		memory.HugePages(x)
 		return device.HostBytes(f, x, n)
@@ -137,14 +137,30 @@ func (*Device) Join(x, high, rest device.Buffer) {
 func (*Device) Host(b device.Buffer) []float32 { return b.F32() }
 
 // Copy implements device.Elementwise.
-func (*Device) Copy(dst, x device.Buffer) {
-	copy(dst.U16(), x.U16())
-	copy(dst.Bytes(), x.Bytes())
-	blas.Copy(dst.F32(), x.F32())
+func (d *Device) Copy(dst, x device.Buffer) {
+	switch to, from := dst.Format(), x.Format(); {
+	case to == from:
+		copy(dst.U16(), x.U16())
+		copy(dst.Bytes(), x.Bytes())
+		blas.Copy(dst.F32(), x.F32())
+	case to == device.F32:
+		blas.DecodeHalf(half(from), dst.F32(), x.U16())
+	case from == device.F32:
+		blas.EncodeHalf(half(to), dst.U16(), x.F32())
+	default:
+		wide := d.New(device.F32, x.Len())
+		d.Copy(wide, x)
+		d.Copy(dst, wide)
+		d.Free(wide)
+	}
 }
 
 // Clear implements device.Elementwise.
-func (*Device) Clear(dst device.Buffer) { blas.Clear(dst.F32()) }
+func (*Device) Clear(dst device.Buffer) {
+	blas.Clear(dst.F32())
+	clear(dst.U16())
+	clear(dst.Bytes())
+}
 
 // Add implements device.Elementwise.
 func (d *Device) Add(dst, x, y device.Buffer) {
@@ -572,12 +588,16 @@ func (*Device) Sum(terms ...device.Term) device.Number {
 
 func sum(terms []device.Term) (total float64) {
 	for _, t := range terms {
-		part := 0.0
+		part, x := 0.0, t.X.F32()
+		if t.X.U16() != nil {
+			x = make([]float32, t.X.Len())
+			blas.DecodeHalf(half(t.X.Format()), x, t.X.U16())
+		}
 		if t.Squares {
-			part = blas.SumSquares(t.X.F32())
+			part = blas.SumSquares(x)
 		} else {
-			for _, x := range t.X.F32() {
-				part += float64(x)
+			for _, v := range x {
+				part += float64(v)
 			}
 		}
 		total += t.Weight * part
@@ -612,14 +632,64 @@ func (d *Device) AdamW(steps []device.AdamWStep, scale device.Buffer, t int) {
 		if s.P.Format() == device.Rest {
 			whole := d.New(device.F32, s.P.Len())
 			d.Join(whole, s.Copy, s.P)
-			optim.AdamW(s.AdamW).Step(whole.F32(), s.G.F32(), s.M.F32(), s.V.F32(), by, t)
+			adamw(s, whole, by, t)
 			d.Split(s.Copy, s.P, whole)
 			d.Free(whole)
 			continue
 		}
-		optim.AdamW(s.AdamW).Step(s.P.F32(), s.G.F32(), s.M.F32(), s.V.F32(), by, t)
+		adamw(s, s.P, by, t)
 		if !s.Copy.None() {
 			d.Write(s.Copy, s.P.F32())
+		}
+	}
+}
+
+// adamw makes a step on p, the parameter as a whole.
+func adamw(s device.AdamWStep, p device.Buffer, by float32, t int) {
+	o := optim.AdamW(s.AdamW)
+	switch {
+	case s.M.Format() == device.BF16:
+		o.StepStored(p.F32(), s.G.F32(), optim.Halves(s.M.U16()), optim.Halves(s.V.U16()), by, t)
+	case s.M.Format().Coded():
+		o.StepStored(p.F32(), s.G.F32(), codes(s.M, s.MScales), codes(s.V, s.VScales), by, t)
+	default:
+		o.Step(p.F32(), s.G.F32(), s.M.F32(), s.V.F32(), by, t)
+	}
+}
+
+func codes(b, scales device.Buffer) optim.Codes {
+	return optim.Codes{Bytes: b.Bytes(), Scales: scales.F32(), Signed: b.Format() == device.Signed8}
+}
+
+// Encode implements device.Optimizers.
+func (*Device) Encode(to, scales, x device.Buffer) { codes(to, scales).Store(0, x.F32()) }
+
+// Decode implements device.Optimizers.
+func (*Device) Decode(x, from, scales device.Buffer) { codes(from, scales).Load(x.F32(), 0) }
+
+// Adafactor implements device.Optimizers.
+func (d *Device) Adafactor(steps []device.AdafactorStep, scale device.Buffer, t int) {
+	by := scale.F32()[0]
+	for _, s := range steps {
+		if by != by {
+			return
+		}
+		o, whole := optim.Adafactor(s.Adafactor), s.P
+		if s.P.Format() == device.Rest {
+			whole = d.New(device.F32, s.P.Len())
+			d.Join(whole, s.Copy, s.P)
+		}
+		if s.Row.None() {
+			o.StepWhole(whole.F32(), s.G.F32(), s.V.F32(), by, t)
+		} else {
+			o.Step(whole.F32(), s.G.F32(), s.Row.F32(), s.Col.F32(), s.Rows, s.Cols, by, t)
+		}
+		switch {
+		case s.P.Format() == device.Rest:
+			d.Split(s.Copy, s.P, whole)
+			d.Free(whole)
+		case !s.Copy.None():
+			d.Write(s.Copy, whole.F32())
 		}
 	}
 }

@@ -38,6 +38,20 @@ func (d *Device) ClipScale(scale device.Buffer, limit float64, terms ...device.T
 
 // AdamW implements device.Optimizers.
 func (d *Device) AdamW(steps []device.AdamWStep, scale device.Buffer, t int) {
+	var coded, others []device.AdamWStep
+	for _, s := range steps {
+		if s.M.Format().Coded() {
+			coded = append(coded, s)
+		} else {
+			others = append(others, s)
+		}
+	}
+	d.adamw("adamw", others, scale, t, chunk)
+	d.adamw("adamw_codes", coded, scale, t, device.BlockOf)
+}
+
+// adamw launches a kernel of AdamW, whose blocks take size numbers each.
+func (d *Device) adamw(kernel string, steps []device.AdamWStep, scale device.Buffer, t, size int) {
 	var words []uint64 // of a Step in optim.cu for each
 	blocks, count := 0, 0
 	for _, s := range steps {
@@ -49,9 +63,10 @@ func (d *Device) AdamW(steps []device.AdamWStep, scale device.Buffer, t int) {
 			continue
 		}
 		rsqrt, lr := 1/math.Sqrt(1-math.Pow(s.Beta2, float64(t))), s.LR/(1-math.Pow(s.Beta1, float64(t)))
-		words = append(words, addr(s.P), addr(s.G), addr(s.M), addr(s.V), addr(s.Copy), uint64(s.P.Format()), uint64(s.G.Format()), uint64(s.Copy.Format()), uint64(n), uint64(blocks),
+		words = append(words, addr(s.P), addr(s.G), addr(s.M), addr(s.V), addr(s.MScales), addr(s.VScales), addr(s.Copy),
+			uint64(s.P.Format()), uint64(s.G.Format()), uint64(s.M.Format()), uint64(s.Copy.Format()), uint64(n), uint64(blocks),
 			pair(1-s.LR*s.Decay, 1-s.Beta1), pair(s.Beta2, 1-s.Beta2), pair(rsqrt, s.Eps), pair(lr, 0))
-		blocks += chunks(n)
+		blocks += (n + size - 1) / size
 		count++
 	}
 	if count == 0 {
@@ -59,7 +74,20 @@ func (d *Device) AdamW(steps []device.AdamWStep, scale device.Buffer, t int) {
 	}
 	table := d.table(words)
 	defer d.Free(table)
-	d.launch(optimSource, "adamw", cuda.Grid{X: blocks, Threads: 256}, addr(table), uint64(count), addr(scale))
+	d.launch(optimSource, kernel, cuda.Grid{X: blocks, Threads: 256}, addr(table), uint64(count), addr(scale))
+}
+
+// Encode implements device.Optimizers.
+func (d *Device) Encode(codes, scales, x device.Buffer) {
+	if n := d.sameLength("encode", codes, x); n > 0 {
+		d.launch(optimSource, "encode", cuda.Grid{X: scales.Len(), Threads: device.BlockOf}, addr(codes), addr(scales), addr(x), uint64(codes.Format()), uint64(n))
+	}
+}
+
+// Decode implements device.Optimizers.
+func (d *Device) Decode(x, codes, scales device.Buffer) {
+	n := d.sameLength("decode", x, codes)
+	d.each(optimSource, "decode", n, addr(x), addr(codes), addr(scales), uint64(codes.Format()), uint64(n))
 }
 
 // Muon implements device.Optimizers.

@@ -28,6 +28,7 @@ var activationNames = []struct{ operations, operands string }{
 	{"CrossEntropy Distill", "logits teacher"},
 	{"Attend", "q sq k v out dout dq dk dv"},
 	{"AdamW", "g g2 copy"},
+	{"Adafactor", "g copy"},
 }
 
 // format returns the format of an operand on a device.

@@ -53,6 +53,7 @@ func Run(t *testing.T, open func() device.Device) {
 	}
 	t.Run("rounding", func(t *testing.T) { checkRounding(t, open()) })
 	t.Run("solve", func(t *testing.T) { checkSolve(t, open()) })
+	t.Run("stored averages", func(t *testing.T) { checkStored(t, open()) })
 	t.Run("parts", func(t *testing.T) { checkParts(t, open()) })
 	t.Run("memory", func(t *testing.T) { checkMemory(t, open()) })
 	t.Run("selections", func(t *testing.T) { checkSelections(t, open()) })
@@ -189,6 +190,26 @@ func checkParts(t *testing.T, d device.Device) {
 	}, d.Put([]float32{0.5}), 1)
 	d.Join(back, high, rest)
 	compare(t, "in two parts", d.Host(back), d.Host(whole), 0)
+	checkPartsAdafactor(t, d)
+}
+
+// checkPartsAdafactor steps a matrix in two parts as in one.
+func checkPartsAdafactor(t *testing.T, d device.Device) {
+	t.Helper()
+	const rows, cols, n = 37, 101, 37 * 101
+	p, g := normal(2, n), normal(3, n)
+	high, rest, back := d.New(device.BF16, n), d.New(device.Rest, n), d.New(device.F32, n)
+	d.Split(high, rest, d.Put(slices.Clone(p)))
+	whole, zeros := d.Put(p), func(n int) device.Buffer { return d.Put(make([]float32, n)) }
+	o := device.Adafactor{LR: 1e-2, Rate: 0.8, Threshold: 1, Decay: 0.1, Scale: true}
+	for step := range 2 {
+		d.Adafactor([]device.AdafactorStep{
+			{Adafactor: o, P: rest, Copy: high, G: d.Put(slices.Clone(g)), Row: zeros(rows), Col: zeros(cols), Rows: rows, Cols: cols},
+			{Adafactor: o, P: whole, G: d.Put(slices.Clone(g)), Row: zeros(rows), Col: zeros(cols), Rows: rows, Cols: cols},
+		}, d.Put([]float32{0.5}), step+1)
+	}
+	d.Join(back, high, rest)
+	compare(t, "by Adafactor in two parts", d.Host(back), d.Host(whole), 1e-6)
 }
 
 // checkLoaded multiplies by a weight loaded in 16 bits, or gathers its rows.

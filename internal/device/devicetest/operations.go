@@ -534,8 +534,41 @@ func optimizers() []operation {
 			o.StepRef(v["p"], v["g"], v["m"], rows, cols, 0.5)
 			o.StepRef(v["p2"], v["g2"], v["m2"], cols, rows, 0.5)
 		}, []string{"g", "g2"}, 1e-4},
+		adafactor("", 24, 40, 0.5), adafactor(": tall", 1030, 7, 0.5), adafactor(": wide", 3, 2100, 0.5), adafactor(": no step", 5, 6, float32(math.NaN())),
 		clipped("a limit", 3, 1), clipped("a high limit", 1e6, 1), clipped("no limit", 0, 1), clipped("a norm that is not finite", 3, float32(math.Inf(1))),
 	}
+}
+
+// adafactor is a step of a matrix [rows, cols] and of a vector by Adafactor, with gradients times a factor. With NaN nothing is changed.
+func adafactor(name string, rows, cols int, factor float32) operation {
+	n := rows * cols
+	o := device.Adafactor{LR: 1e-2, Rate: 0.8, Threshold: 1, Decay: 0.1, Scale: true}
+	vector := o
+	vector.Scale, vector.Threshold = false, 0.5
+	positive := func(seed uint64, n int) []float32 {
+		x := normal(seed, n)
+		for i, v := range x {
+			x[i] = 0.1 + v*v
+		}
+		return x
+	}
+	return operation{"Adafactor" + name, values{
+		"p": normal(1, n), "g": normal(2, n), "row": positive(3, rows), "col": positive(4, cols), "copy": normal(1, n),
+		"p2": normal(5, 1000), "g2": normal(6, 1000), "v2": positive(7, 1000), "scale": {factor},
+	}, func(d device.Device, b map[string]device.Buffer) {
+		d.Adafactor([]device.AdafactorStep{
+			{Adafactor: o, P: b["p"], G: b["g"], Row: b["row"], Col: b["col"], Copy: b["copy"], Rows: rows, Cols: cols},
+			{Adafactor: vector, P: b["p2"], G: b["g2"], V: b["v2"]},
+		}, b["scale"], 3)
+		d.Clear(b["scale"]) // NaN equals nothing
+	}, func(v values) {
+		if v["scale"][0] = 0; factor != factor {
+			return
+		}
+		optim.Adafactor(o).StepRef(v["p"], v["g"], v["row"], v["col"], rows, cols, factor, 3)
+		copy(v["copy"], v["p"])
+		optim.Adafactor(vector).StepWholeRef(v["p2"], v["g2"], v["v2"], factor, 3)
+	}, nil, 2e-5}
 }
 
 // clipped is a step of AdamW and of Muon with the norm of two gradients, one of them times a factor, limited.

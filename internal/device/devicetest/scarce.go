@@ -16,7 +16,7 @@ type Scarce struct {
 	Limit         int      // bytes that can be in use; 0: any number
 	FailAt        int      // the number, from 1, of a call of New that fails; 0: none
 	Calls         int      // of New
-	Steps         []int    // the numbers of those calls by AdamW
+	Steps         []int    // the numbers of those calls by AdamW and Adafactor
 	InUse, Most   int      // bytes, now and at most
 	Misused       []string // what a caller may not do
 	cpu           *cpu.Device
@@ -159,6 +159,14 @@ func (d *Scarce) AdamW(steps []device.AdamWStep, scale device.Buffer, t int) {
 	d.Free(table)
 }
 
+// Adafactor implements device.Optimizers. It needs some memory, as on a GPU.
+func (d *Scarce) Adafactor(steps []device.AdafactorStep, scale device.Buffer, t int) {
+	sums := d.New(device.F32, 6)
+	d.Steps = append(d.Steps, d.Calls)
+	d.Device.Adafactor(steps, scale, t)
+	d.Free(sums)
+}
+
 // noRope is a table that there was no memory for.
 type noRope struct{}
 
@@ -225,6 +233,9 @@ func (nothing) Argmax(_ []int32, _ device.Buffer, _, _ int)                     
 func (nothing) Total(device.Buffer, float32, ...device.Term)                    {}
 func (nothing) Sum(...device.Term) device.Number                                { return func() float64 { return math.NaN() } }
 func (nothing) AdamW([]device.AdamWStep, device.Buffer, int)                    {}
+func (nothing) Adafactor([]device.AdafactorStep, device.Buffer, int)            {}
+func (nothing) Encode(_, _, _ device.Buffer)                                    {}
+func (nothing) Decode(_, _, _ device.Buffer)                                    {}
 func (nothing) Muon([]device.MuonStep, device.Buffer)                           {}
 func (nothing) ClipScale(device.Buffer, float64, ...device.Term) device.Number {
 	return func() float64 { return math.NaN() }

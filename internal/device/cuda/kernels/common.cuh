@@ -40,7 +40,7 @@ __device__ __forceinline__ void prefetch(const void* p, u32 bytes) {
 #define EACH(i, n) for (i64 i = blockIdx.x * (i64)blockDim.x + threadIdx.x; i < (n); i += (i64)gridDim.x * blockDim.x)
 
 // The formats of package device.
-enum { F32, BF16, F16, REST, INT8, INT4 };
+enum { F32, BF16, F16, REST, INT8, INT4, SIGNED8, UNSIGNED8 };
 
 __device__ __forceinline__ float fromBF16(u16 x) { return __uint_as_float((u32)x << 16); }
 

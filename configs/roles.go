@@ -74,6 +74,9 @@ var (
 	normRoles      = []Role{EmbedNorm, FinalNorm, HeadNorm, AttnNorm, QNorm, KNorm, QANorm, KVANorm, AttnOutNorm, CrossNorm, MLPNorm, MLPOutNorm}
 )
 
+// Projections are the roles of the matrices in a layer, which a low-rank change can be added to.
+var Projections = []Role{Q, K, V, O, CrossQ, CrossK, CrossV, CrossO, Gate, Up, Down}
+
 // IsAttention reports whether the role is an attention projection or its bias.
 func (r Role) IsAttention() bool { return slices.Contains(attentionRoles, r) }
 

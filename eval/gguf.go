@@ -57,7 +57,7 @@ func loadGGUF(ctx context.Context, path string, o ModelOptions) (*Model, error) 
 	if err != nil {
 		return nil, err
 	}
-	return newModel(o, src.Dir, arch, values)
+	return NewModel(o, src.Dir, arch, values)
 }
 
 // madeOf opens the checkpoint that a GGUF file was made of, and returns the architecture of the file.

@@ -74,14 +74,15 @@ func LoadModel(ctx context.Context, path string, o ModelOptions) (*Model, error)
 		return nil, fmt.Errorf("model: %w", err)
 	}
 	src.TellNotes()
-	m, err := newModel(o, src.Dir, src.Arch, src.Weights(ctx))
+	m, err := NewModel(o, src.Dir, src.Arch, src.Weights(ctx))
 	if err != nil {
 		return nil, fmt.Errorf("model: %w", err)
 	}
 	return m, nil
 }
 
-func newModel(o ModelOptions, dir string, arch *configs.Arch, values model.Weights) (*Model, error) {
+// NewModel makes a model of weights. Its tokenizer, if one is needed, is read from dir.
+func NewModel(o ModelOptions, dir string, arch *configs.Arch, values model.Weights) (*Model, error) {
 	dev, err := o.open()
 	if err != nil {
 		return nil, err

@@ -46,7 +46,7 @@ func broken(t *testing.T) *Model {
 	t.Helper()
 	src, all := golden.Load(t, golden.Named(t, "llama").Dir)
 	all["final_norm.weight"][3] = float32(math.NaN())
-	m, err := newModel(ModelOptions{}, "", src.Arch, model.FromMap(src.Arch, all))
+	m, err := NewModel(ModelOptions{}, "", src.Arch, model.FromMap(src.Arch, all))
 	if err != nil {
 		t.Fatal(err)
 	}

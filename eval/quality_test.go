@@ -290,7 +290,7 @@ func TestQualityOfUntiedHead(t *testing.T) {
 		t.Fatalf("tied %v (%v)", untied.Tied, err)
 	}
 	score := func(a *configs.Arch) float64 {
-		m, err := newModel(ModelOptions{}, "", a, model.FromMap(a, all))
+		m, err := NewModel(ModelOptions{}, "", a, model.FromMap(a, all))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -28,11 +28,13 @@ const (
 // state is what a checkpoint records besides its tensors. It is a sealed file; earlier versions wrote only the first four
 // keys.
 type state struct {
-	Step        int          `json:"step"`              // completed
-	Tokens      int64        `json:"tokens"`            // read
-	Data        *fingerprint `json:"data,omitempty"`    // of the token stream; now part of Identity
-	SourceDType string       `json:"source_dtype"`      // of the model that the run started with
-	Economy     *economy     `json:"economy,omitempty"` // nil: as the recipe says
+	Step        int          `json:"step"`           // completed
+	Tokens      int64        `json:"tokens"`         // read
+	Data        *fingerprint `json:"data,omitempty"` // of the token stream; now part of Identity
+	SourceDType string       `json:"source_dtype"`   // of the model that the run started with
+	// Others are the dtypes of the tensors of that model with another dtype, by name.
+	Others  map[string]string `json:"source_dtypes,omitempty"`
+	Economy *economy          `json:"economy,omitempty"` // nil: as the recipe says
 
 	Identity *identity                     `json:"identity,omitempty"`
 	Files    map[string]checkpoints.Digest `json:"files,omitempty"` // all files of the checkpoint except this one
@@ -139,7 +141,7 @@ func (r *run) saveCheckpoint() (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, out.Abort()) }()
-	if err := r.origin.write(out.Dir(), checkpoints.F32, r.trainer.Result); err != nil {
+	if err := r.origin.write(out.Dir(), checkpoints.F32, nil, r.trainer.Result); err != nil {
 		return err
 	}
 	if err := r.trainer.writeState(out.Dir()); err != nil {
@@ -204,15 +206,18 @@ func (t *trainer) readState(path string) error {
 	return nil
 }
 
-// prune removes the complete checkpoints up to the given step, except the newest keep of them; 0 keeps all. Folders that
-// hold no such checkpoint are not counted and not removed.
-func prune(run string, step, keep int) error {
+// prune removes the complete checkpoints up to the given step, except the newest keep of them, 0 keeps all, and that of the best step.
+// Folders that hold no such checkpoint are not counted and not removed.
+func prune(run string, step, keep, best int) error {
 	steps, err := savedSteps(run)
 	if err != nil || keep == 0 {
 		return err
 	}
 	steps = slices.DeleteFunc(steps, func(saved int) bool { return saved > step || !seemsWhole(run, saved) })
 	for _, old := range steps[:max(0, len(steps)-keep)] {
+		if old == best {
+			continue
+		}
 		if err := removeWhole(checkpointDir(run, old)); err != nil {
 			return err
 		}

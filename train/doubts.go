@@ -17,6 +17,9 @@ func Doubts(r recipe.Recipe) (all []string) {
 		all = append(all, fmt.Sprintf("the warm-up takes %d steps and the run only %d: it ends at %.2g of the peak learning rate; set schedule.warmup to %d, or more steps",
 			s.Warmup, r.Steps, s.At(r.Steps, r.Steps), r.Steps/10))
 	}
+	if o := r.Optimizer; o.Moments == recipe.MomentsBF16 && o.Beta2 > 0.99 {
+		all = append(all, fmt.Sprintf("optimizer.beta2 is %v: in bfloat16, an average that changes by less than a 256th in a step stays as it is; set optimizer.moments to 8bit or f32, or beta2 to 0.99 or less", o.Beta2))
+	}
 	if r.Valid != "" && slices.ContainsFunc(corpusPaths(&r), func(path string) bool { return sameContent(path, r.Valid) }) {
 		all = append(all, fmt.Sprintf("%s is given to train on and to validate on: the validation loss will not show how well the model does on other text", r.Valid))
 	}

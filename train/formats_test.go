@@ -178,7 +178,7 @@ func TestLearnsAnswers(t *testing.T) {
 		t.Fatalf("the loss of the answers is that of all tokens, %v", want)
 	}
 	mustRun(t, r, o)
-	if got := figures(t, o.Dir)[0].Loss; math.Abs(got-want) > 1e-5 {
+	if got := figures(t, o.Dir)[0].Loss; math.Abs(float64(got)-want) > 1e-5 {
 		t.Errorf("loss %v, want %v", got, want)
 	}
 }

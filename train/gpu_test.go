@@ -83,7 +83,7 @@ func TestMoveToGPU(t *testing.T) {
 	}
 	moved, stayed := figures(t, o.Dir), figures(t, whole.Dir)
 	for i, want := range stayed {
-		if got := moved[i]; math.Abs(got.Loss-want.Loss) > goldenTolerance || math.Abs(got.GradNorm-want.GradNorm) > goldenTolerance*want.GradNorm {
+		if got := moved[i]; math.Abs(float64(got.Loss-want.Loss)) > goldenTolerance || math.Abs(float64(got.GradNorm-want.GradNorm)) > goldenTolerance*float64(want.GradNorm) {
 			t.Errorf("step %d: loss %v, gradient norm %v, want %v, %v", got.Step, got.Loss, got.GradNorm, want.Loss, want.GradNorm)
 		}
 	}
@@ -97,6 +97,9 @@ func TestRunsInBF16(t *testing.T) {
 		"teacher": {"distill.teacher=testdata/llama-rope3", "distill.loss=mixed"},
 		"cache":   {"distill.teacher=testdata/llama-rope3", "distill.loss=kl", "distill.cache="},
 		"Muon":    {"optimizer.name=muon", "optimizer.average=0.9"},
+		"factors": {"optimizer.name=adafactor", "optimizer.lr=1e-2", "recompute=layer"},
+		"part":    {"train=attention", "recompute=layer"},
+		"LoRA":    {"train=lora", "lora.projections=q,v,down", "optimizer.lr=1e-2"},
 		"layer":   {"recompute=layer", "accumulate=2"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -114,7 +117,7 @@ func TestRunsInBF16(t *testing.T) {
 			short := figures(t, made(append(slices.Clone(sets), "device=cuda", "precision=bf16")...).Dir)
 			for i, want := range exact {
 				got := short[i]
-				if !(math.Abs(got.Loss-want.Loss) <= tolerance) || want.KL != nil && !(math.Abs(*got.KL-*want.KL) <= tolerance) ||
+				if !(math.Abs(float64(got.Loss-want.Loss)) <= tolerance) || want.KL != nil && !(math.Abs(*got.KL-*want.KL) <= tolerance) ||
 					want.ValidLoss != nil && !(math.Abs(*got.ValidLoss-*want.ValidLoss) <= tolerance) {
 					t.Errorf("step %d: %+v, want nearly %+v", want.Step, got, want)
 				}

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 
 	"gqa/checkpoints"
 	"gqa/configs/recipe"
@@ -32,7 +33,23 @@ type identity struct {
 
 // fixedKeys are the recipe keys that cannot change within a run, because they determine what a step reads or what a
 // checkpoint holds.
-var fixedKeys = []string{"name", "batch", "accumulate", "seq_len", "seed", "packing", "optimizer.name", "optimizer.average"}
+var fixedKeys = []string{
+	"name", "batch", "accumulate", "seq_len", "seed", "packing", "optimizer.name", "optimizer.average",
+	"train", "lora.rank", "lora.alpha", "lora.projections",
+}
+
+// firstValues are the values of fixed keys that earlier versions did not write.
+var firstValues = sync.OnceValue(func() map[string]string {
+	r, err := recipe.Default()
+	if err != nil {
+		panic(err) // it is embedded
+	}
+	values, err := recipeValues(&r)
+	if err != nil {
+		panic(err)
+	}
+	return values
+})
 
 // differs lists the parts in which two identities differ. Parts that only one of them has are ignored, since a run may
 // add a teacher or validation later.
@@ -52,7 +69,10 @@ func (began identity) differs(other identity) (parts []string) {
 		}
 	}
 	for _, key := range fixedKeys {
-		if was, is := began.Recipe[key], other.Recipe[key]; began.Recipe != nil && other.Recipe != nil && was != is {
+		if began.Recipe == nil || other.Recipe == nil {
+			break
+		}
+		if cmp.Or(began.Recipe[key], firstValues()[key]) != cmp.Or(other.Recipe[key], firstValues()[key]) {
 			parts = append(parts, key)
 		}
 	}

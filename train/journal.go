@@ -3,8 +3,10 @@ package train
 import (
 	"bytes"
 	"errors"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"gqa/checkpoints"
 )
@@ -45,6 +47,15 @@ func (j *journal) last() (m Metrics, ok bool) {
 		return m, false
 	}
 	return all[len(all)-1], true
+}
+
+// all returns the metrics of all steps: without a journal, those that a checkpoint saved.
+func (j *journal) all(saved []byte) []Metrics {
+	if j != nil {
+		saved = j.written
+	}
+	all, _ := parseMetrics(saved)
+	return all
 }
 
 func (j *journal) log(m Metrics) error {
@@ -89,16 +100,22 @@ func (j *journal) amend(m Metrics) error {
 // scalars returns a step's metrics by TensorBoard tag.
 func scalars(m Metrics) []scalar {
 	values := []scalar{
-		{"train/loss", m.Loss},
-		{"train/grad_norm", m.GradNorm},
+		{"train/loss", float64(m.Loss)},
+		{"train/grad_norm", float64(m.GradNorm)},
 		{"train/lr", m.LR},
 		{"train/tokens_per_s", m.TokensPerS},
+	}
+	if m.Skipped != "" {
+		values = append(values[2:], scalar{"train/skipped", 1})
 	}
 	if m.KL != nil {
 		values = append(values, scalar{"train/ce", *m.CE}, scalar{"train/kl", *m.KL})
 	}
 	if m.ValidLoss != nil {
 		values = append(values, scalar{"valid/loss", *m.ValidLoss})
+	}
+	for _, name := range slices.Sorted(maps.Keys(m.Tasks)) {
+		values = append(values, scalar{"tasks/" + name, float64(m.Tasks[name])})
 	}
 	if m.Original != nil {
 		values = append(values, scalar{"valid/ce", *m.ValidLoss}, scalar{"valid/ce_teacher", *m.Original})

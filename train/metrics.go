@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"math"
 	"path/filepath"
 
 	"gqa/checkpoints"
@@ -16,18 +17,42 @@ import (
 // metricsFile holds one Metrics per line.
 const metricsFile = "metrics.jsonl"
 
+// Figure is a number that may not be finite, which is null in JSON.
+type Figure float64
+
+// MarshalJSON returns the number, or null.
+func (f Figure) MarshalJSON() ([]byte, error) {
+	if !isFinite(float64(f)) {
+		return []byte("null"), nil
+	}
+	return json.Marshal(float64(f))
+}
+
+// UnmarshalJSON reads a number, or null as NaN.
+func (f *Figure) UnmarshalJSON(text []byte) error {
+	if string(text) == "null" {
+		*f = Figure(math.NaN())
+		return nil
+	}
+	return json.Unmarshal(text, (*float64)(f))
+}
+
 // Metrics describes one step: a line of metrics.jsonl.
 type Metrics struct {
 	Step       int      `json:"step"`                         // from 1
 	Tokens     int64    `json:"tokens"`                       // read so far
-	Loss       float64  `json:"loss"`                         // before the step, in nats per token, mean over its predictions
+	Loss       Figure   `json:"loss"`                         // before the step, in nats per token, mean over its predictions
 	CE         *float64 `json:"ce,omitempty"`                 // with a teacher, the parts of the loss: cross-entropy with the data
 	KL         *float64 `json:"kl,omitempty"`                 // and KL(teacher || model), at the recipe's temperature
-	GradNorm   float64  `json:"grad_norm"`                    // before clipping
+	GradNorm   Figure   `json:"grad_norm"`                    // before clipping
 	LR         float64  `json:"lr"`                           // learning rate of the step
 	TokensPerS float64  `json:"tokens_per_s"`                 // of the step itself
+	Skipped    string   `json:"skipped,omitempty"`            // why the step was not made
 	ValidLoss  *float64 `json:"valid_loss,omitempty"`         // cross-entropy after the step, if it was measured
 	Original   *float64 `json:"valid_loss_teacher,omitempty"` // the teacher's loss on the same windows
+
+	Tasks map[string]Figure `json:"tasks,omitempty"` // figures of tasks after the step, if they were measured
+	Best  bool              `json:"best,omitempty"`  // the validation is the best so far, as the recipe's best says
 }
 
 // ReadMetrics returns the metrics of the run in dir, without damaged lines; none if there is no file yet.
@@ -123,7 +148,7 @@ func validated(now, saved []byte) bool {
 	if !ok || !whole || json.Unmarshal(line, &m) != nil {
 		return false
 	}
-	m.ValidLoss, m.Original = nil, nil
+	m.ValidLoss, m.Original, m.Tasks, m.Best = nil, nil, nil, false
 	line, err := m.line()
 	return err == nil && bytes.Equal(line, saved[before:])
 }

@@ -24,6 +24,7 @@ type origin struct {
 	config []byte
 	sum    uint32            // of config and weights
 	dtype  checkpoints.DType // of the embedding
+	dtypes map[string]string // of the tensors that have another, by name
 	side   map[string][]byte // tokenizer and other small files, by name
 	read   []string          // the files that all this was read from
 	left   []string          // the files that are not copied to the result
@@ -53,6 +54,7 @@ func openOrigin(ctx context.Context, among *team, path string, r *recipe.Recipe)
 	if o.dtype, err = embeddingDType(src); err != nil {
 		return nil, nil, err
 	}
+	o.dtypes = otherDTypes(src, o.dtype)
 	o.side, o.left, err = readCompanions(src)
 	for name := range o.side {
 		o.read = append(o.read, filepath.ToSlash(name))
@@ -69,6 +71,18 @@ func embeddingDType(src *weights.Source) (checkpoints.DType, error) {
 	}
 	t, _ := src.Tensor(params[0].Tensor) // the first in the forward pass; it was already read
 	return t.DType, nil
+}
+
+// otherDTypes returns the dtypes of the tensors whose dtype is another than usual.
+func otherDTypes(src *weights.Source, usual checkpoints.DType) map[string]string {
+	tensors, _ := src.Arch.Tensors() // they were already read
+	others := map[string]string{}
+	for _, t := range tensors {
+		if stored, ok := src.Tensor(t.Name); ok && stored.DType != usual {
+			others[t.Name] = stored.DType.String()
+		}
+	}
+	return others
 }
 
 // readCompanions reads the small files that go with a model, and the record of its conversion, by name.
@@ -96,17 +110,25 @@ func readCompanions(src *weights.Source) (side map[string][]byte, left []string,
 	return side, left, nil
 }
 
-// write makes dir a Hugging Face folder with the weights in dtype.
-func (o *origin) write(dir string, dtype checkpoints.DType, weight func(name string) []float32) error {
+// write makes dir a Hugging Face folder with the weights in dtype, except for the tensors whose dtypes others gives.
+func (o *origin) write(dir string, dtype checkpoints.DType, others map[string]checkpoints.DType, weight func(name string) []float32) error {
 	const shardSize = 5e9
-	if err := weights.Write(dir, o.arch, dtype, weight, checkpoints.WriteOptions{ShardSize: shardSize}); err != nil {
+	if err := weights.WriteMixed(dir, o.arch, dtype, others, weight, checkpoints.WriteOptions{ShardSize: shardSize}); err != nil {
 		return err
 	}
 	config, err := weights.RewriteConfig(o.config, func(keys map[string]any) { weights.SetDType(keys, dtype) })
 	if err != nil {
 		return err
 	}
-	if err := os.WriteFile(filepath.Join(dir, "config.json"), config, 0o666); err != nil {
+	if err := o.writeSide(dir); err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(dir, "config.json"), config, 0o666)
+}
+
+// writeSide writes what a folder of the model holds besides the weights.
+func (o *origin) writeSide(dir string) error {
+	if err := os.WriteFile(filepath.Join(dir, "config.json"), o.config, 0o666); err != nil {
 		return err
 	}
 	for name, text := range o.side {
@@ -126,4 +148,32 @@ func exportDType(recipe *recipe.Recipe, source checkpoints.DType) (checkpoints.D
 		return source, nil
 	}
 	return checkpoints.ParseDType(strings.ToUpper(recipe.ExportDType))
+}
+
+// keptDTypes returns the dtypes, by name, of the tensors that a run leaves as they were, where these differ from the embedding's. Unless
+// the result is to have its own dtype, they keep it, and with it their bits.
+func keptDTypes(recipe *recipe.Recipe, arch *configs.Arch, dtypes map[string]string) (map[string]checkpoints.DType, error) {
+	if recipe.ExportDType != "keep" || len(dtypes) == 0 {
+		return nil, nil
+	}
+	params, err := arch.Params()
+	if err != nil {
+		return nil, err
+	}
+	trained := map[string]bool{}
+	for _, p := range params {
+		for _, name := range p.Tensors() {
+			trained[name] = trained[name] || recipe.Trains(p)
+		}
+	}
+	kept := map[string]checkpoints.DType{}
+	for name, text := range dtypes {
+		if trained[name] {
+			continue
+		}
+		if kept[name], err = checkpoints.ParseDType(text); err != nil {
+			return nil, err
+		}
+	}
+	return kept, nil
 }

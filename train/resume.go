@@ -74,7 +74,7 @@ func (t *team) resume(ctx context.Context, o Options, b beginning) (*Status, err
 		return nil, err
 	}
 	defer device.Close(t.device)
-	if err := r.openCache(); err != nil {
+	if err := r.openRest(o); err != nil {
 		return nil, err
 	}
 	err = t.onFirst(func() error {

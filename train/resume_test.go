@@ -61,6 +61,20 @@ func TestResumeFamilies(t *testing.T) {
 	}
 }
 
+// Adafactor's averages go through a checkpoint unchanged.
+func TestResumeAdafactor(t *testing.T) {
+	recipe, o := smallRun(t, "valid=", "optimizer.name=adafactor", "optimizer.average=0.7")
+	mustRun(t, recipe, o)
+	other := Options{Dir: filepath.Join(t.TempDir(), "run")}
+	if _, err := Run(interruptedAfter(t, &other, 3), recipe, other); !errors.Is(err, ErrInterrupted) {
+		t.Fatal(err)
+	}
+	if _, err := Resume(t.Context(), other, nil); err != nil {
+		t.Fatal(err)
+	}
+	same(t, "Adafactor", other.Dir, o.Dir)
+}
+
 // interruptedAfter is a context that ends as soon as a step is made.
 func interruptedAfter(t *testing.T, o *Options, step int) context.Context {
 	ctx, cancel := context.WithCancel(t.Context())
@@ -542,7 +556,7 @@ func TestPrune(t *testing.T) {
 	if err := os.Mkdir(checkpointDir(run, 100), 0o777); err != nil {
 		t.Fatal(err)
 	}
-	if err := prune(run, 6, 1); err != nil {
+	if err := prune(run, 6, 1, 0); err != nil {
 		t.Fatal(err)
 	}
 	if steps, err := savedSteps(run); err != nil || !slices.Equal(steps, []int{2, 4, 6, 100}) {

@@ -23,6 +23,7 @@ import (
 type Options struct {
 	Dir   string // the run folder; empty means runs/NAME
 	Force bool   // replace an existing run
+	Tasks Tasks  // loads a recipe's tasks; may be nil if it names none
 	// Observe, if not nil, is called after every step.
 	Observe func(Progress)
 
@@ -81,7 +82,9 @@ type run struct {
 	saved    int    // the last step with a checkpoint; -1 if there is none
 	journal  *journal
 	observe  func(Progress)
-	pace     pace // since the last logged step
+	pace     pace    // since the last logged step
+	measure  Measure // of the recipe's tasks; nil if there are none
+	best     best
 }
 
 // pace measures the training speed, excluding validations and checkpoints.
@@ -148,7 +151,7 @@ func assemble(ctx context.Context, recipe *recipe.Recipe, o *origin, t *trainer)
 	if id.Recipe, err = recipeValues(recipe); err != nil {
 		return nil, err
 	}
-	s := state{SourceDType: o.dtype.String()}
+	s := state{SourceDType: o.dtype.String(), Others: o.dtypes}
 	return &run{recipe: recipe, origin: o, data: d, trainer: t, team: t.team, state: s, identity: id, saved: -1}, nil
 }
 
@@ -177,7 +180,9 @@ func (r *run) loop(ctx context.Context, o Options) (err error) {
 		cpu.SetThreads(r.recipe.Threads)
 		defer cpu.SetThreads(0)
 	}
-	if err := r.catchUp(); err != nil {
+	all := r.journal.all(r.metrics)
+	r.trainer.watch, r.best = watchOf(all), bestOf(all, r.recipe.Best)
+	if err := r.catchUp(ctx); err != nil {
 		return err
 	}
 	if err := r.together(ctx, &outcome{}, nil); err != nil {
@@ -214,18 +219,25 @@ func (r *run) next(ctx context.Context) error {
 	case errors.As(err, new(*device.MemoryError)) && r.trainer.Err() == nil && r.state.Step > 0 && r.team.alone(): // the weights are those of the step before
 		saved := r.save()
 		return errors.Join(r.diverged(step, err), saved)
-	case err != nil:
-		return r.diverged(step, err)
+	}
+	skipped := ""
+	if err != nil {
+		var ok bool
+		if skipped, ok = r.skip(step, err); !ok {
+			return r.diverged(step, err)
+		}
 	}
 	p := pace{int64(r.recipe.TokensPerStep()), time.Since(began)}
 	r.state.Step, r.state.Tokens = step, r.state.Tokens+p.tokens
-	if err := r.report(ctx, out, p); err != nil {
+	if err := r.report(ctx, out, skipped, p); err != nil {
 		return err
 	}
-	if due(step, r.recipe.SaveEvery) {
-		return r.save()
+	if due(step, r.recipe.SaveEvery) || r.best.step == step {
+		if err := r.save(); err != nil {
+			return err
+		}
 	}
-	return nil
+	return r.endEarly()
 }
 
 // windows returns the windows that a step reads.
@@ -236,18 +248,19 @@ func (r *run) windows(step int) [][]int32 {
 // due reports whether something that happens every so many steps is due after this step; every 0 means never.
 func due(step, every int) bool { return every > 0 && step%every == 0 }
 
-// report records the step just made, with a validation if one is due.
-func (r *run) report(ctx context.Context, out outcome, p pace) error {
+// report records the step just made, or skipped for a reason, with a validation if one is due.
+func (r *run) report(ctx context.Context, out outcome, skipped string, p pace) error {
 	step := r.state.Step
 	m := Metrics{
-		Step: step, Tokens: r.state.Tokens, Loss: out.loss, GradNorm: out.gradNorm, LR: out.lr, TokensPerS: p.rate(),
+		Step: step, Tokens: r.state.Tokens, Loss: Figure(out.loss), GradNorm: Figure(out.gradNorm), LR: out.lr, TokensPerS: p.rate(), Skipped: skipped,
 	}
-	if r.trainer.teacher != nil {
+	r.trainer.watch.add(m)
+	if r.trainer.teacher != nil && skipped == "" {
 		m.CE, m.KL = &out.crossEntropy, &out.divergence
 	}
 	last := step == r.recipe.Steps
-	if r.validates(step) && (last || !r.stopping(ctx)) { // an interrupted run validates when it is resumed
-		if err := r.validate(&m); err != nil {
+	if (r.validates(step) || r.tasksDue(step)) && (last || !r.stopping(ctx)) { // an interrupted run validates when it is resumed
+		if err := r.validateAll(ctx, &m); err != nil {
 			return err
 		}
 	}
@@ -256,6 +269,22 @@ func (r *run) report(ctx context.Context, out outcome, p pace) error {
 	}
 	r.notify(m, p, last || step == 1 || m.ValidLoss != nil || due(step, r.recipe.LogEvery))
 	return nil
+}
+
+// validateAll adds to the metrics of the step just made what is due after it.
+func (r *run) validateAll(ctx context.Context, m *Metrics) (err error) {
+	if r.validates(m.Step) && m.ValidLoss == nil {
+		if err := r.validate(m); err != nil {
+			return err
+		}
+	}
+	var figures map[string]TaskFigure
+	if r.tasksDue(m.Step) && m.Tasks == nil {
+		if figures, err = r.measureTasks(ctx, m); err != nil {
+			return err
+		}
+	}
+	return r.judge(m, figures)
 }
 
 // validates reports whether a validation is due after a step.
@@ -289,13 +318,15 @@ func (r *run) validate(m *Metrics) error {
 }
 
 // catchUp makes the validation that was due when the run was interrupted.
-func (r *run) catchUp() error {
+func (r *run) catchUp(ctx context.Context) error {
 	m, missing := r.journal.last()
-	missing, err := r.team.decide(missing && m.Step == r.state.Step && m.ValidLoss == nil && r.validates(r.state.Step))
+	due := r.validates(r.state.Step) && m.ValidLoss == nil || r.tasksDue(r.state.Step) && m.Tasks == nil
+	missing, err := r.team.decide(missing && m.Step == r.state.Step && due)
 	if err != nil || !missing {
 		return err
 	}
-	if err := r.validate(&m); err != nil {
+	m.Step = r.state.Step // also where there is no journal
+	if err := r.validateAll(ctx, &m); err != nil {
 		return err
 	}
 	return r.journal.amend(m)
@@ -335,7 +366,7 @@ func (r *run) save() error {
 		return err
 	}
 	r.saved = r.state.Step
-	return r.team.onFirst(func() error { return prune(r.dir, r.state.Step, r.recipe.Keep) })
+	return r.team.onFirst(func() error { return prune(r.dir, r.state.Step, r.recipe.Keep, r.best.step) })
 }
 
 // checkFinite checks that the last step left a working model, because a saved checkpoint must be worth returning to.
@@ -379,9 +410,9 @@ func (r *run) diverged(step int, cause error) error {
 	case failure != nil:
 		return r.stopped(fmt.Errorf("step %d: %w", step, failure))
 	}
-	if r.state.Step == 0 { // no learning rate has affected the weights
+	if r.state.Step == r.trainer.watch.skipped { // no learning rate has affected the weights
 		return StopError{
-			Err:   fmt.Errorf("%w in step 1: %w before any weight has changed; the numbers that the model itself gives are not finite", ErrDiverged, cause),
+			Err:   fmt.Errorf("%w in step %d: %w before any weight has changed; the numbers that the model itself gives are not finite", ErrDiverged, step, cause),
 			Unfit: r.recipe.Model, Data: r.recipe.Data,
 		}
 	}
@@ -413,6 +444,10 @@ func (r *run) writeResult() (err error) {
 	if err != nil {
 		return err
 	}
+	others, err := keptDTypes(r.recipe, r.origin.arch, r.state.Others)
+	if err != nil {
+		return err
+	}
 	if err := removeResult(r.dir); err != nil {
 		return err
 	}
@@ -421,7 +456,11 @@ func (r *run) writeResult() (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, out.Abort()) }()
-	if err = r.origin.write(out.Dir(), dtype, r.trainer.Result); err == nil {
+	weight, err := r.bestWeights()
+	if err != nil {
+		return r.stopped(err)
+	}
+	if err = r.origin.write(out.Dir(), dtype, others, weight); err == nil {
 		err = r.trainer.Err() // what was written is not the weights
 	}
 	if err == nil {

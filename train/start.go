@@ -75,7 +75,7 @@ func (t *team) run(ctx context.Context, recipe *recipe.Recipe, o Options) (*Stat
 		return nil, err
 	}
 	defer device.Close(t.device)
-	if err := r.openCache(); err != nil {
+	if err := r.openRest(o); err != nil {
 		return nil, err
 	}
 	if err := t.agree(ctx.Err()); err != nil {
@@ -93,7 +93,20 @@ func (t *team) run(ctx context.Context, recipe *recipe.Recipe, o Options) (*Stat
 		return nil, err
 	}
 	r.dir = o.Dir
+	if t.alone() {
+		if err := r.fit(); err != nil {
+			return nil, err
+		}
+	}
 	return t.finish(r.loop(ctx, o), o.Dir)
+}
+
+// openRest loads the recipe's tasks, and opens the teacher's cache.
+func (r *run) openRest(o Options) error {
+	if err := r.loadTasks(o.Tasks); err != nil {
+		return err
+	}
+	return r.openCache()
 }
 
 // openCache opens the teacher's cache, first on rank 0, which may create it.
@@ -136,7 +149,12 @@ func resolve(r *recipe.Recipe) error {
 	if err := devices.Check(r.Device); err != nil {
 		return recipe.Error{Err: fmt.Errorf("device is %q, %w", r.Device, err)}
 	}
-	return resolvePaths(r)
+	if err := resolvePaths(r); err != nil {
+		return err
+	}
+	var err error
+	r.Tasks, err = absoluteTasks(r.Tasks)
+	return err
 }
 
 // existing reports whether the run folder already holds a run of this recipe. A run of another recipe is an error.

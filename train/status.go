@@ -21,20 +21,23 @@ const (
 
 // Status describes the progress of a run.
 type Status struct {
-	Run        string   `json:"run"` // its folder
-	State      State    `json:"state"`
-	Step       int      `json:"step"`           // the last that was made or saved
-	Steps      int      `json:"steps"`          // total
-	Saved      int      `json:"saved_step"`     // of the newest checkpoint; 0 if there is none
-	Tokens     int64    `json:"tokens"`         // read so far
-	Loss       *float64 `json:"loss,omitempty"` // of the last step, nats per token
-	CE         *float64 `json:"ce,omitempty"`   // its cross-entropy, with a teacher: see Metrics
-	KL         *float64 `json:"kl,omitempty"`
-	ValidLoss  *float64 `json:"valid_loss,omitempty"`         // the last one measured
-	Original   *float64 `json:"valid_loss_teacher,omitempty"` // the teacher's
-	TokensPerS float64  `json:"tokens_per_s"`                 // over the last steps, excluding validations and checkpoints
-	ETA        *float64 `json:"eta_s,omitempty"`              // seconds to the last step, while running
-	Model      string   `json:"model,omitempty"`              // the result, once finished
+	Run        string            `json:"run"` // its folder
+	State      State             `json:"state"`
+	Step       int               `json:"step"`              // the last that was made or saved
+	Steps      int               `json:"steps"`             // total
+	Saved      int               `json:"saved_step"`        // of the newest checkpoint; 0 if there is none
+	Tokens     int64             `json:"tokens"`            // read so far
+	Skipped    int               `json:"skipped,omitempty"` // number of steps that were not made
+	Loss       *float64          `json:"loss,omitempty"`    // of the last step that was made, nats per token
+	CE         *float64          `json:"ce,omitempty"`      // its cross-entropy, with a teacher: see Metrics
+	KL         *float64          `json:"kl,omitempty"`
+	ValidLoss  *float64          `json:"valid_loss,omitempty"`         // the last one measured
+	Original   *float64          `json:"valid_loss_teacher,omitempty"` // the teacher's
+	Tasks      map[string]Figure `json:"tasks,omitempty"`              // the last that were measured
+	Best       int               `json:"best_step,omitempty"`          // of the best validation, as the recipe's best says
+	TokensPerS float64           `json:"tokens_per_s"`                 // over the last steps, excluding validations and checkpoints
+	ETA        *float64          `json:"eta_s,omitempty"`              // seconds to the last step, while running
+	Model      string            `json:"model,omitempty"`              // the result, once finished
 
 	Idle bool `json:"-"` // set by [Resume] if the run was finished and nothing was done
 }
@@ -92,7 +95,17 @@ func readStatus(dir string, running bool) (*Status, error) {
 // follow takes the newest metrics.
 func (s *Status) follow(metrics []Metrics) {
 	for i, m := range metrics {
-		s.Step, s.Loss, s.CE, s.KL = m.Step, &metrics[i].Loss, m.CE, m.KL
+		if s.Step = m.Step; m.Skipped != "" {
+			s.Skipped++
+		} else {
+			s.Loss, s.CE, s.KL = (*float64)(&metrics[i].Loss), m.CE, m.KL
+		}
+		if m.Tasks != nil {
+			s.Tasks = m.Tasks
+		}
+		if m.Best {
+			s.Best = m.Step
+		}
 		if m.ValidLoss != nil {
 			s.ValidLoss, s.Original = m.ValidLoss, m.Original
 		}

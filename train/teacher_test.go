@@ -55,7 +55,7 @@ func TestDistilledLoss(t *testing.T) {
 		}
 	}
 	ce, kl = ce/n, kl/n
-	if math.Abs(*m.CE-ce) > 1e-5 || math.Abs(*m.KL-kl) > 1e-5 || math.Abs(m.Loss-(0.75*ce+0.25*4*kl)) > 1e-5 {
+	if math.Abs(*m.CE-ce) > 1e-5 || math.Abs(*m.KL-kl) > 1e-5 || math.Abs(float64(m.Loss)-(0.75*ce+0.25*4*kl)) > 1e-5 {
 		t.Errorf("loss %v, ce %v, kl %v; want ce %v, kl %v", m.Loss, *m.CE, *m.KL, ce, kl)
 	}
 }
@@ -231,7 +231,7 @@ func TestTeacherCacheWhole(t *testing.T) {
 	_, _, cached := distilled(t, "distill.cache="+filepath.Join(t.TempDir(), "cache"), "distill.top_k=40")
 	a, b := figures(t, plain.Dir), figures(t, cached.Dir)
 	for i := range a {
-		if math.Abs(*a[i].KL-*b[i].KL) > 2e-3 || math.Abs(a[i].Loss-b[i].Loss) > 2e-3 {
+		if math.Abs(*a[i].KL-*b[i].KL) > 2e-3 || math.Abs(float64(a[i].Loss-b[i].Loss)) > 2e-3 {
 			t.Errorf("step %d: kl %v from the cache, %v from the teacher", a[i].Step, *b[i].KL, *a[i].KL)
 		}
 	}

@@ -28,6 +28,7 @@ type trainer struct {
 	tight     bool   // there was not enough memory to compute ahead
 	objective data.Objective
 	teacher   *teacher // nil if there is none
+	watch     watch
 }
 
 // openDevice opens a device by its name, as a recipe wants it to compute.
@@ -59,7 +60,7 @@ func newTrainerIn(among *team, recipe *recipe.Recipe, arch *configs.Arch, weight
 		device: among.device, team: among, recipe: recipe, economy: economy{Recompute: recipe.Recompute, Windows: recipe.Batch}, objective: data.NextToken{},
 	}
 	var err error
-	t.Trainer, err = spago.NewSharing(t.device, recipe.Optimizer, t.engineEconomy(), among.sharing(recipe), arch, weights)
+	t.Trainer, err = spago.NewSharing(t.device, recipe, t.engineEconomy(), among.sharing(recipe), arch, weights)
 	return t, err
 }
 
@@ -84,7 +85,11 @@ func (t *trainer) step(n int, windows, next [][]int32) (outcome, error) {
 	if err != nil {
 		return out, err
 	}
-	norm := t.Step(n, out.lr)
+	spiked, err := t.guard(losses)
+	if err != nil {
+		return out, err
+	}
+	norm := t.Step(n-t.watch.skipped, out.lr)
 	if err := t.Err(); err != nil { // this is not tried again, as some weights may have changed
 		return out, err
 	}
@@ -99,13 +104,42 @@ func (t *trainer) step(n int, windows, next [][]int32) (outcome, error) {
 	}
 	for _, loss := range losses {
 		if err := t.read(&out, loss); err != nil {
+			if !isFinite(out.gradNorm) && !errors.Is(err, errTeacher) && t.Err() == nil { // and so the weights are unchanged
+				err = &badStep{err.Error()}
+			}
 			return out, err
 		}
 	}
-	if !isFinite(out.gradNorm) {
-		return out, fmt.Errorf("the gradient norm is %v", out.gradNorm)
+	switch {
+	case !isFinite(out.gradNorm):
+		return out, &badStep{fmt.Sprintf("the gradient norm is %v", out.gradNorm)}
+	case *spiked != "":
+		return out, &badStep{*spiked}
 	}
 	return out, nil
+}
+
+// guard makes the next step depend on its losses, which it waits for, and on the norm of its gradient, if the recipe says so. spiked is
+// why the step was not made, once it is due.
+func (t *trainer) guard(losses []lossPart) (spiked *string, err error) {
+	limit, why := t.recipe.Skip.Spike, new(string)
+	t.Guard(nil)
+	if limit == 0 || len(t.watch.losses) < spikeLeast || t.watch.skipped >= t.recipe.Skip.Limit {
+		return why, nil
+	}
+	var out outcome
+	for _, loss := range losses {
+		value, _, _ := loss.Read()
+		out.loss += value
+	}
+	*why = spike("loss", out.loss, t.watch.losses, limit)
+	t.Guard(func(norm float64) bool {
+		if *why == "" {
+			*why = spike("gradient norm", norm, t.watch.norms, limit)
+		}
+		return *why == ""
+	})
+	return why, t.Err()
 }
 
 // ahead is the part of a step that is computed before the figures of the step before it are known.

@@ -3,7 +3,6 @@ package main
 import (
 	"fmt"
 	"log/slog"
-	"math"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -12,6 +11,7 @@ import (
 	"gqa/checkpoints"
 	"gqa/internal/cli"
 	"gqa/internal/cli/advice"
+	"gqa/internal/units"
 )
 
 // defaultOutput returns INPUT-gqaG beside the input or, for an input in a hub's cache, MODEL-gqaG in the current folder.
@@ -48,20 +48,8 @@ func baseName(input string) string {
 
 // parseSize parses a size in bytes such as 5GB, 900MiB or 1000000.
 func parseSize(s string) (int64, error) {
-	units := []struct {
-		suffix string
-		factor float64
-	}{{"TiB", 1 << 40}, {"GiB", 1 << 30}, {"MiB", 1 << 20}, {"KiB", 1 << 10}, {"TB", 1e12}, {"GB", 1e9}, {"MB", 1e6}, {"KB", 1e3}, {"B", 1}, {"", 1}}
-	for _, u := range units {
-		number, ok := strings.CutSuffix(strings.ToLower(s), strings.ToLower(u.suffix))
-		if !ok {
-			continue
-		}
-		v, err := strconv.ParseFloat(strings.TrimSpace(number), 64)
-		if err == nil && v > 0 && v*u.factor < math.MaxInt64/2 && v*u.factor >= 1 {
-			return int64(v * u.factor), nil
-		}
-		break
+	if n, ok := units.ParseBytes(s); ok {
+		return n, nil
 	}
 	return 0, cli.Usagef("--shard-size is %q, want a size such as 5GB or 900MiB", s)
 }

@@ -19,7 +19,7 @@ func TestMain(m *testing.M) {
 }
 
 // TestScripts runs the scripts in testdata/script. $TINY is a Llama of 128 ids with two KV heads for eight heads; its
-// golden.safetensors holds input_ids [2, 24]. [gpus] is true if the build uses GPUs.
+// golden.safetensors holds input_ids [2, 24]. $SAMPLE is the embedded model. [gpus] is true if the build uses GPUs.
 func TestScripts(t *testing.T) {
 	tiny, err := filepath.Abs("../../train/testdata/llama-g2")
 	if err != nil {

@@ -102,7 +102,7 @@ func (r *mpiRun) agree(what, dir, want string, tolerance float64) {
 	}
 	most := 0.0
 	for i := range a {
-		most = max(most, math.Abs(a[i].Loss-b[i].Loss), math.Abs(a[i].GradNorm-b[i].GradNorm)/10)
+		most = max(most, math.Abs(float64(a[i].Loss-b[i].Loss)), math.Abs(float64(a[i].GradNorm-b[i].GradNorm))/10)
 	}
 	most = max(most, math.Abs(*a[49].ValidLoss-*b[49].ValidLoss))
 	if r.t.Logf("%s: losses differ by %.2g at most", what, most); !(most <= tolerance) {

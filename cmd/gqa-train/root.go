@@ -32,9 +32,10 @@ Ctrl-C finishes the current step, saves it and exits with status 1.`,
   gqa-train run --config recipe.yaml --set optimizer.lr=1e-4
   gqa-train resume
   gqa-train status runs/first
+  gqa-train plan my-model-gqa8 --gpus 2 --memory 80GiB
   gqa-train doctor`,
 	}
-	root.AddCommand(newRun(), newResume(), newStatus(), newManifest(), newDoctor())
+	root.AddCommand(newRun(), newResume(), newStatus(), newManifest(), newPlan(), newDoctor())
 	advice.Wrap(root)
 	return root
 }
@@ -44,6 +45,7 @@ func newRun() *cobra.Command {
 	var sets []string
 	var o train.Options
 	var printJSON bool
+	var served string
 	var gpus gpus
 	cmd := &cobra.Command{
 		Use:   "run",
@@ -66,7 +68,7 @@ If the folder already contains an unfinished run with the same settings, it is r
 			if started, err := gpus.start(cmd); started {
 				return err
 			}
-			warnUnused(cmd.Flags(), recipe.Distill)
+			warnUnused(cmd.Flags(), recipe)
 			for _, doubt := range train.Doubts(recipe) {
 				slog.Warn(doubt)
 			}
@@ -75,7 +77,7 @@ If the folder already contains an unfinished run with the same settings, it is r
 					return err
 				}
 			}
-			return follow(cmd, printJSON, o, func(o train.Options) (*train.Status, error) {
+			return follow(cmd, printJSON, served, o, func(o train.Options) (*train.Status, error) {
 				s, err := train.Run(cmd.Context(), recipe, o)
 				return s, usage(withCommand(err, recipe.Model))
 			})
@@ -85,6 +87,7 @@ If the folder already contains an unfinished run with the same settings, it is r
 	fl.StringVarP(&config, "config", "c", "default", "`RECIPE` to use: a .yaml file or the name of an embedded recipe")
 	addKeys(fl, &sets)
 	addDevice(fl, &sets)
+	addPrometheus(fl, &served)
 	gpus.add(fl)
 	fl.StringVarP(&o.Dir, "output", "o", "", "folder of the run, `DIR` (default runs/NAME)")
 	fl.BoolVar(&o.Force, "force", false, "replace an existing run; other files in its folder are kept")
@@ -95,6 +98,7 @@ If the folder already contains an unfinished run with the same settings, it is r
 func newResume() *cobra.Command {
 	var sets []string
 	var printJSON bool
+	var served string
 	var gpus gpus
 	cmd := &cobra.Command{
 		Use:   "resume [RUN]",
@@ -115,7 +119,7 @@ after it finished, or new paths if files were moved.`,
 				return err
 			}
 			slog.Info("resuming", "run", dir)
-			return follow(cmd, printJSON, train.Options{Dir: dir}, func(o train.Options) (*train.Status, error) {
+			return follow(cmd, printJSON, served, train.Options{Dir: dir}, func(o train.Options) (*train.Status, error) {
 				s, err := train.Resume(cmd.Context(), o, append(sets, threads(cmd)...))
 				return s, usage(err)
 			})
@@ -123,6 +127,7 @@ after it finished, or new paths if files were moved.`,
 	}
 	addSet(cmd.Flags(), &sets)
 	addDevice(cmd.Flags(), &sets)
+	addPrometheus(cmd.Flags(), &served)
 	gpus.add(cmd.Flags())
 	cmd.Flags().BoolVar(&printJSON, "json", false, "print the final status as JSON")
 	return cmd
@@ -133,8 +138,9 @@ func newStatus() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "status [RUN]",
 		Short: "Show a run's progress",
-		Long:  "Show a run's progress. RUN is its folder or its name under runs/ (default: the most recent run under runs/).",
-		Args:  cli.Args("[RUN]"),
+		Long: `Show a run's progress, its last validation and tasks, and the curve of its loss. RUN is its folder or its name under runs/ (default:
+the most recent run under runs/).`,
+		Args: cli.Args("[RUN]"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			dir, err := runOf(args)
 			if err != nil {
@@ -144,7 +150,14 @@ func newStatus() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return printStatus(cmd, s, printJSON)
+			if err := printStatus(cmd, s, printJSON); err != nil || printJSON {
+				return err
+			}
+			metrics, err := train.ReadMetrics(dir)
+			if drawn := curve(metrics); drawn != "" {
+				fmt.Fprintf(cmd.OutOrStdout(), "\n%s", drawn)
+			}
+			return err
 		},
 	}
 	cmd.Flags().BoolVar(&printJSON, "json", false, "print the status as JSON")
@@ -217,7 +230,7 @@ func loadRecipe(config string, sets []string) (recipe.Recipe, error) {
 }
 
 // warnUnused logs which flags have no effect.
-func warnUnused(fl *pflag.FlagSet, d recipe.Distill) {
+func warnUnused(fl *pflag.FlagSet, r recipe.Recipe) {
 	warn := func(why string, names ...string) {
 		for _, name := range names {
 			if fl.Changed(name) {
@@ -225,7 +238,10 @@ func warnUnused(fl *pflag.FlagSet, d recipe.Distill) {
 			}
 		}
 	}
-	switch d.Loss {
+	if r.Train != recipe.TrainLoRA {
+		warn("it is for --train lora", "lora-rank", "lora-alpha", "lora-projections")
+	}
+	switch r.Distill.Loss {
 	case recipe.CE:
 		warn("the loss does not use the teacher", "teacher", "kl-weight", "temperature", "teacher-cache", "teacher-top-k")
 	case recipe.KL:

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
+	"slices"
 	"text/tabwriter"
 	"time"
 
@@ -15,7 +17,8 @@ import (
 
 // follow does a run's work under a progress bar or, without a terminal, with a log line for each logged step, and prints
 // the outcome.
-func follow(cmd *cobra.Command, printJSON bool, o train.Options, work func(train.Options) (*train.Status, error)) error {
+func follow(cmd *cobra.Command, printJSON bool, address string, o train.Options, work func(train.Options) (*train.Status, error)) error {
+	o.Tasks = loadTasks
 	writes, err := first()
 	if err != nil {
 		return cli.UsageError{Err: err}
@@ -24,7 +27,12 @@ func follow(cmd *cobra.Command, printJSON bool, o train.Options, work func(train
 		_, err := work(o)
 		return told(err)
 	}
-	w := watcher{bar: cli.CommandProgress(cmd, 0, "reading model and data, first step", false)}
+	served, err := openEndpoint(address)
+	if err != nil {
+		return err
+	}
+	defer served.Close()
+	w := watcher{served: served, bar: cli.CommandProgress(cmd, 0, "reading model and data, first step", false)}
 	w.start = func(steps int) *cli.Progress { return cli.CommandProgress(cmd, int64(steps), "training", false) }
 	o.Observe = w.observe
 	s, err := work(o)
@@ -43,9 +51,12 @@ type watcher struct {
 	start func(steps int) *cli.Progress
 	bar   *cli.Progress
 	step  int // the last one seen; 0 if there was none
+
+	served *endpoint
 }
 
 func (w *watcher) observe(p train.Progress) {
+	w.served.observe(p)
 	if w.step == 0 {
 		w.bar.Done()
 		w.bar = w.start(p.Steps)
@@ -56,14 +67,14 @@ func (w *watcher) observe(p train.Progress) {
 	w.bar.Add(int64(p.Step - w.step))
 	w.step = p.Step
 	switch {
-	case w.bar != nil && p.ValidLoss != nil: // above the bar
+	case w.bar != nil && (p.ValidLoss != nil || p.Metrics.Tasks != nil): // above the bar
 		slog.Info("validation", append([]any{"step", p.Step, "of", p.Steps}, validFields(p.Metrics)...)...)
 	case w.bar == nil && p.Logged:
-		fields := []any{"step", p.Step, "of", p.Steps, "loss", figure(p.Loss)}
+		fields := []any{"step", p.Step, "of", p.Steps, "loss", figure(float64(p.Loss))}
 		if p.KL != nil {
 			fields = append(fields, "kl", figure(*p.KL), "ce", figure(*p.CE))
 		}
-		fields = append(fields, "grad_norm", figure(p.GradNorm), "lr", figure(p.LR), "tokens_per_s", quantity(p.Pace))
+		fields = append(fields, "grad_norm", figure(float64(p.GradNorm)), "lr", figure(p.LR), "tokens_per_s", quantity(p.Pace))
 		slog.Info("training", append(fields, validFields(p.Metrics)...)...)
 	}
 }
@@ -76,8 +87,8 @@ func lossText(m train.Metrics) string {
 	return fmt.Sprintf("kl %.4f, ce %.4f", *m.KL, *m.CE)
 }
 
-// validFields returns the fields of a log line with a validation: the model's cross-entropy and, with a teacher, the
-// original's.
+// validFields returns the fields of a log line with a validation: the model's cross-entropy and, with a teacher, the original's;
+// and the figures of tasks.
 func validFields(m train.Metrics) (fields []any) {
 	switch {
 	case m.ValidLoss == nil:
@@ -85,6 +96,9 @@ func validFields(m train.Metrics) (fields []any) {
 		fields = append(fields, "valid_loss", figure(*m.ValidLoss))
 	default:
 		fields = append(fields, "valid_ce", figure(*m.ValidLoss), "original_valid_ce", figure(*m.Original))
+	}
+	for _, name := range slices.Sorted(maps.Keys(m.Tasks)) {
+		fields = append(fields, name, figure(float64(m.Tasks[name])))
 	}
 	return fields
 }
@@ -104,6 +118,9 @@ func writeStatus(out io.Writer, s *train.Status) error {
 	row("step", "%d of %d", s.Step, s.Steps)
 	row("saved", "%s", savedAs(s.Saved))
 	row("tokens", "%s", quantity(float64(s.Tokens)))
+	if s.Skipped > 0 {
+		row("skipped", "%d steps", s.Skipped)
+	}
 	if s.Loss != nil {
 		row("loss", "%.4f", *s.Loss)
 		if s.KL != nil {
@@ -119,6 +136,12 @@ func writeStatus(out io.Writer, s *train.Status) error {
 	default:
 		row("validation ce", "%.4f", *s.ValidLoss)
 		row("the original's", "%.4f", *s.Original)
+	}
+	for _, name := range slices.Sorted(maps.Keys(s.Tasks)) {
+		row(name, "%.4f", float64(s.Tasks[name]))
+	}
+	if s.Best > 0 {
+		row("best", "%s", savedAs(s.Best))
 	}
 	if s.ETA != nil {
 		row("time left", "%v", time.Duration(*s.ETA*float64(time.Second)).Round(time.Second))

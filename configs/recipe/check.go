@@ -84,12 +84,31 @@ func (r *Recipe) validate() error {
 	if _, err := r.Corpora(); err != nil {
 		return err
 	}
-	o, s := r.Optimizer, r.Schedule
-	return check(append([]limit{
+	if err := r.validateTrain(); err != nil {
+		return err
+	}
+	s := r.Schedule
+	return check(slices.Concat([]limit{
 		{"steps", r.Steps, r.Steps >= 1 && r.Steps <= limits.Count, fmt.Sprintf("1 to %d", limits.Count)},
 		{"schedule.final", s.Final, s.Final >= 0 && s.Final <= 1, "0 to 1, a fraction of optimizer.lr"},
-		oneOf("schedule.kind", s.Kind, Cosine, Linear, Constant),
-		oneOf("optimizer.name", o.Name, AdamW, Muon),
+		{"best", r.Best, r.Best != "loss" || r.Valid != "", "nothing, as there is no validation data: give it with valid"},
+		{"best", r.Best, r.Best == "" || r.Best == "loss" || r.Tasks != "", "loss or nothing, as there are no tasks: name some with tasks"},
+		{"patience", r.Patience, r.Patience == 0 || r.Best != "", "0, as there is no best: set best to loss or to a task's figure"},
+		{"skip.spike", r.Skip.Spike, r.Skip.Spike == 0 || r.Skip.Spike >= 1 && finite(r.Skip.Spike), "0 (none), or 1 or more standard deviations, such as 6"},
+		{"schedule.cooldown", s.Cooldown, s.Cooldown >= 0 && s.Cooldown <= 1, "0 to 1, a share of all steps"},
+		oneOf("schedule.kind", s.Kind, Cosine, Linear, Constant, WSD),
+		oneOf("precision", r.Precision, "", "f32", "bf16"),
+		oneOf("packing", r.Packing, "", Windows, Documents),
+		oneOf("sharding", r.Sharding, "", ShardOptimizer, ShardGradients),
+		oneOf("recompute", r.Recompute, "", "none", "attention", "layer"),
+		oneOf("export_dtype", r.ExportDType, "keep", "f32", "bf16", "f16"),
+		oneOf("distill.loss", r.Distill.Loss, CE, KL, Mixed),
+	}, r.Optimizer.limits(), r.Distill.limits()))
+}
+
+func (o Optimizer) limits() []limit {
+	return []limit{
+		oneOf("optimizer.name", o.Name, AdamW, Adafactor, Muon),
 		{"optimizer.lr", o.LR, o.LR > 0 && finite(o.LR), "more than 0"},
 		{"optimizer.attention_rate", o.AttentionRate, o.AttentionRate >= 0 && finite(o.AttentionRate), "0 or more times optimizer.lr"},
 		{"optimizer.beta1", o.Beta1, o.Beta1 >= 0 && o.Beta1 < 1, "0 or more and below 1"},
@@ -98,14 +117,12 @@ func (r *Recipe) validate() error {
 		{"optimizer.weight_decay", o.WeightDecay, o.WeightDecay >= 0 && finite(o.WeightDecay), "0 or more"},
 		{"optimizer.clip", o.Clip, o.Clip >= 0 && finite(o.Clip), "0 (no limit) or more"},
 		{"optimizer.average", o.Average, o.Average >= 0 && o.Average < 1, "0 (no average) or more and below 1, such as 0.999"},
+		{"optimizer.adafactor.decay_rate", o.Adafactor.DecayRate, o.Adafactor.DecayRate >= 0 && finite(o.Adafactor.DecayRate), "0 or more, such as 0.8"},
+		{"optimizer.adafactor.clip_threshold", o.Adafactor.ClipThreshold, o.Adafactor.ClipThreshold > 0 && finite(o.Adafactor.ClipThreshold), "more than 0"},
+		oneOf("optimizer.moments", o.Moments, "", MomentsF32, MomentsBF16, Moments8),
+		{"optimizer.moments", fmt.Sprintf("%q", o.Moments), o.Name == AdamW || o.Moments == "" || o.Moments == MomentsF32, "f32 unless optimizer.name is adamw"},
 		oneOf("optimizer.decay", o.Decay, DecayMatrices, DecayAll),
-		oneOf("packing", r.Packing, "", Windows, Documents),
-		oneOf("precision", r.Precision, "", "f32", "bf16"),
-		oneOf("sharding", r.Sharding, "", ShardOptimizer, ShardGradients),
-		oneOf("recompute", r.Recompute, "", "none", "attention", "layer"),
-		oneOf("export_dtype", r.ExportDType, "keep", "f32", "bf16", "f16"),
-		oneOf("distill.loss", r.Distill.Loss, CE, KL, Mixed),
-	}, r.Distill.limits()...))
+	}
 }
 
 func (d Distill) limits() []limit {
@@ -140,7 +157,9 @@ type keyRange struct {
 	what   string
 }
 
-func (r keyRange) String() string { return fmt.Sprintf("%d to %d %s", r.lo, r.hi, r.what) }
+func (r keyRange) String() string {
+	return strings.TrimSuffix(fmt.Sprintf("%d to %d %s", r.lo, r.hi, r.what), " ")
+}
 
 var ranges = []keyRange{
 	{"steps", 0, limits.Count, "(0: derived from alpha)"},
@@ -151,12 +170,17 @@ var ranges = []keyRange{
 	{"schedule.warmup", 0, limits.Count, "steps"},
 	{"valid_every", 0, limits.Count, "steps (0: at the end only)"},
 	{"valid_windows", 0, limits.Count, "windows (0: all)"},
+	{"tasks_every", 0, limits.Count, "steps (0: at the end only)"},
+	{"tasks_limit", 0, limits.Count, "items (0: all)"},
+	{"patience", 0, limits.Count, "validations (0: the run does not end early)"},
 	{"save_every", 0, limits.Count, "steps (0: at the end only)"},
 	{"keep", 0, limits.Count, "checkpoints (0: all)"},
 	{"log_every", 1, limits.Count, "steps"},
 	{"bad_rows", 0, limits.Count, "rows"},
 	{"threads", 0, limits.Threads, "(0: one per core)"},
+	{"skip.limit", 0, limits.Count, "steps"},
 	{"distill.top_k", 1, limits.Count, "tokens"},
+	{"lora.rank", 1, limits.Batch, ""},
 }
 
 // Range returns the smallest and the largest value of an integer key. ok is false for other keys, and for the seed,

@@ -41,17 +41,28 @@ type Recipe struct {
 	Accumulate int    `yaml:"accumulate"` // micro-batches per step
 	Seed       uint64 `yaml:"seed"`       // random seed for the order of the windows
 
+	Train     Train     `yaml:"train"` // which weights change
+	LoRA      LoRA      `yaml:"lora"`  // how, if Train is TrainLoRA
 	Optimizer Optimizer `yaml:"optimizer"`
 	Schedule  Schedule  `yaml:"schedule"`
 	Distill   Distill   `yaml:"distill"`
 
-	ValidEvery   int    `yaml:"valid_every"`   // steps between validations; 0: only at the end
-	ValidWindows int    `yaml:"valid_windows"` // number of windows of Valid to use, from its start; 0: all
-	SaveEvery    int    `yaml:"save_every"`    // steps between checkpoints; 0: only at the end
-	Keep         int    `yaml:"keep"`          // number of latest checkpoints to keep; 0: all
-	LogEvery     int    `yaml:"log_every"`     // steps between log lines
-	ExportDType  string `yaml:"export_dtype"`  // keep, f32, bf16 or f16
-	Threads      int    `yaml:"threads"`       // 0: one per core; does not affect the result
+	Skip Skip `yaml:"skip"`
+
+	ValidEvery   int    `yaml:"valid_every"`                       // steps between validations; 0: only at the end
+	ValidWindows int    `yaml:"valid_windows"`                     // number of windows of Valid to use, from its start; 0: all
+	Tasks        string `yaml:"tasks,omitempty" json:",omitempty"` // tasks of gqa-eval tasks, joined by commas; empty: none
+	TasksEvery   int    `yaml:"tasks_every"`                       // steps between measurements of the tasks; 0: only at the end
+	TasksLimit   int    `yaml:"tasks_limit"`                       // items of each task; 0: all
+	// Best is the figure by which a validation is the best: loss, the validation loss, or one of the tasks'. The checkpoint of the best
+	// is kept, and the result is its model. Empty: the result is the last model.
+	Best        string `yaml:"best,omitempty" json:",omitempty"`
+	Patience    int    `yaml:"patience"`     // number of validations in succession without a better one after which the run ends; 0: it does not
+	SaveEvery   int    `yaml:"save_every"`   // steps between checkpoints; 0: only at the end
+	Keep        int    `yaml:"keep"`         // number of latest checkpoints to keep; 0: all
+	LogEvery    int    `yaml:"log_every"`    // steps between log lines
+	ExportDType string `yaml:"export_dtype"` // keep, f32, bf16 or f16
+	Threads     int    `yaml:"threads"`      // 0: one per core; does not affect the result
 
 	// Device is what a run computes on: auto, cpu, cuda or cuda:N. Empty is auto, the first GPU where there is one. A run may be resumed on
 	// another device.
@@ -79,6 +90,12 @@ const (
 	Documents Packing = "documents" // a token sees its own document alone, and positions start again with each
 )
 
+// Skip says which steps are not made. The data of such a step is left out, and its weights are those of the step before.
+type Skip struct {
+	Limit int     `yaml:"limit"` // how many steps of a run, at most, are skipped because their gradient is not finite or for a spike
+	Spike float64 `yaml:"spike"` // standard deviations of the last steps above their mean, from which on a loss or gradient norm is one; 0: none is
+}
+
 // Optimizer describes how weights are updated.
 type Optimizer struct {
 	Name          OptimizerName `yaml:"name"`
@@ -91,7 +108,31 @@ type Optimizer struct {
 	Decay         Decay         `yaml:"decay"`
 	Clip          float64       `yaml:"clip"`    // maximum norm of the whole gradient; 0: no limit
 	Average       float64       `yaml:"average"` // decay rate of the weight average that becomes the result; 0: no averaging
+	// Moments is how AdamW's averages of large weights are stored. Empty means MomentsF32.
+	Moments Moments `yaml:"moments,omitempty" json:",omitempty"`
+
+	Adafactor AdafactorSettings `yaml:"adafactor"`
 }
+
+// Moments is how averages are stored.
+type Moments string
+
+// Values of Moments.
+const (
+	MomentsF32  Moments = "f32"
+	MomentsBF16 Moments = "bf16"
+	Moments8    Moments = "8bit" // in blocks of 256 with a scale (Dettmers et al., arXiv 2110.02861)
+)
+
+// AdafactorSettings are those of the paper and of transformers.Adafactor.
+type AdafactorSettings struct {
+	DecayRate     float64 `yaml:"decay_rate"`                                  // in step t, averages of squares decay by 1 - t^-DecayRate
+	ClipThreshold float64 `yaml:"clip_threshold"`                              // the largest root mean square of a weight's update, before the rate
+	Scale         *bool   `yaml:"scale_parameter,omitempty" json:",omitempty"` // see Scales
+}
+
+// Scales reports whether the learning rate is relative to the root mean square of each weight. It is by default.
+func (a AdafactorSettings) Scales() bool { return a.Scale == nil || *a.Scale }
 
 // OptimizerName is the name of an update rule.
 type OptimizerName string
@@ -99,7 +140,10 @@ type OptimizerName string
 // Values of OptimizerName.
 const (
 	AdamW OptimizerName = "adamw" // Loshchilov & Hutter, arXiv 1711.05101
-	Muon  OptimizerName = "muon"  // Jordan et al. 2024, with the update scale of Liu et al. (arXiv 2502.16982), for Param.Hidden; AdamW for the rest
+	// Adafactor (Shazeer & Stern, arXiv 1804.04235) is the paper's. It keeps the averages of squares of a matrix by rows and by columns,
+	// and none of the gradient, so it ignores Beta1, Beta2 and Eps.
+	Adafactor OptimizerName = "adafactor"
+	Muon      OptimizerName = "muon" // Jordan et al. 2024, with the update scale of Liu et al. (arXiv 2502.16982), for Param.Hidden; AdamW for the rest
 )
 
 // Sharding is what processes divide.
@@ -157,6 +201,8 @@ type Schedule struct {
 	Kind   ScheduleKind `yaml:"kind"`
 	Warmup int          `yaml:"warmup"` // steps
 	Final  float64      `yaml:"final"`  // fraction of the peak at the last step; constant ignores it
+	// Cooldown is the share of all steps that WSD's decay takes, the last ones.
+	Cooldown float64 `yaml:"cooldown"`
 }
 
 // ScheduleKind is the shape of the decay after the warm-up.
@@ -167,6 +213,8 @@ const (
 	Cosine   ScheduleKind = "cosine"
 	Linear   ScheduleKind = "linear"
 	Constant ScheduleKind = "constant"
+	// WSD is a warm-up, a stable phase at the peak, and a decay by 1 - √share of the cooldown (Hägele et al. 2024, arXiv 2405.18392).
+	WSD ScheduleKind = "wsd"
 )
 
 // At returns the fraction of the peak rate at a step, out of steps; the first step is 1.
@@ -180,6 +228,10 @@ func (s Schedule) At(step, steps int) float64 {
 		return s.Final + (1-s.Final)*(1+math.Cos(math.Pi*done))/2
 	case Linear:
 		return s.Final + (1-s.Final)*(1-done)
+	case WSD:
+		cooldown := max(1, min(math.Round(s.Cooldown*float64(steps)), float64(steps-s.Warmup))) // steps
+		done := min(max(0, 1-float64(steps-step)/cooldown), 1)
+		return s.Final + (1-s.Final)*(1-math.Sqrt(done))
 	}
 	return 1
 }

@@ -108,10 +108,10 @@ func TestRecipeYAML(t *testing.T) {
 	r := Recipe{Name: "a: b", Model: "true", Data: " x", Valid: "#", TextKey: "content", Steps: 3, Alpha: 0.05, OriginalTokens: 1 << 40}
 	for _, set := range []string{
 		"batch=2", "seq_len=16", "accumulate=4", "seed=9", "optimizer.name=muon", "optimizer.attention_rate=2", "optimizer.lr=3e-4", "optimizer.beta1=0.8", "optimizer.beta2=.99",
-		"optimizer.eps=1e-9", "optimizer.weight_decay=0.2", "optimizer.decay=all", "optimizer.clip=2", "optimizer.average=0.9", "schedule.kind=linear",
-		"schedule.warmup=1", "schedule.final=0.5", "valid_every=5", "valid_windows=6", "save_every=7", "keep=8", "log_every=9",
-		"export_dtype=bf16", "threads=3", "device=cuda:1", "precision=bf16", "deterministic=false", "recompute=layer", "distill.teacher=t", "distill.loss=mixed", "distill.weight=0.3", "distill.temperature=2",
-		"distill.cache=c", "distill.top_k=9", "packing=documents", "bad_rows=8", "data_cache=d", "sharding=gradients",
+		"optimizer.eps=1e-9", "optimizer.weight_decay=0.2", "optimizer.decay=all", "optimizer.clip=2", "optimizer.average=0.9", "optimizer.moments=bf16", "schedule.kind=linear",
+		"schedule.warmup=1", "schedule.final=0.5", "schedule.cooldown=0.3", "valid_every=5", "valid_windows=6", "save_every=7", "keep=8", "log_every=9",
+		"export_dtype=bf16", "threads=3", "device=cuda:1", "precision=bf16", "deterministic=false", "sharding=gradients", "recompute=layer", "distill.teacher=t", "distill.loss=mixed", "distill.weight=0.3", "distill.temperature=2",
+		"distill.cache=c", "distill.top_k=9", "packing=documents", "bad_rows=8", "data_cache=d", "tasks=a,b", "tasks_every=3", "tasks_limit=4", "best=loss", "patience=2", "skip.limit=2", "skip.spike=6", "train=lora", "optimizer.adafactor.decay_rate=0.7", "optimizer.adafactor.clip_threshold=2", "optimizer.adafactor.scale_parameter=false", "lora.rank=4", "lora.alpha=8", "lora.projections=q,v",
 	} {
 		if err := r.Set(set); err != nil {
 			t.Fatal(err)
@@ -173,7 +173,10 @@ func TestRecipeResolve(t *testing.T) {
 		{set: "steps=7", steps: 7},
 		{set: "alpha=0.01 original_tokens=1000000", steps: 3, alpha: 0.012288}, // 10000 tokens are 2.44 steps of 4096
 		{set: "steps=5 original_tokens=20480", steps: 5, alpha: 1},
-		{set: "steps=5 alpha=.5 original_tokens=20480", steps: 5, alpha: 1}, // steps win
+		{set: "alpha=.5 steps=5 original_tokens=20480", steps: 5, alpha: 1}, // the last wins
+		{set: "steps=5 alpha=.5 original_tokens=20480", steps: 3, alpha: 0.6},
+		{set: "steps=5 alpha=.5", err: "alpha needs original_tokens"},
+		{set: "steps=9 schedule.kind=wsd schedule.cooldown=2", err: "schedule.cooldown is 2, want 0 to 1"},
 		{set: "", err: "steps is 0: give steps, or alpha"},
 		{set: "alpha=0.1", err: "alpha needs original_tokens"},
 		{set: "steps=-1", err: "steps is -1, want 0 to 1000000000 (0: derived from alpha)"},
@@ -189,7 +192,7 @@ func TestRecipeResolve(t *testing.T) {
 		{set: "steps=9 save_every=-1", err: "save_every is -1"},
 		{set: "steps=9 schedule.warmup=-1", err: "schedule.warmup is -1, want 0 to 1000000000 steps"},
 		{set: "steps=9 schedule.warmup=10", steps: 9},
-		{set: "steps=9 schedule.kind=sine", err: `schedule.kind is "sine", want one of [cosine linear constant]`},
+		{set: "steps=9 schedule.kind=sine", err: `schedule.kind is "sine", want one of [cosine linear constant wsd]`},
 		{set: "steps=9 schedule.final=2", err: "schedule.final is 2"},
 		{set: "steps=9 optimizer.lr=0", err: "optimizer.lr is 0, want more than 0"},
 		{set: "steps=9 optimizer.lr=inf", err: "optimizer.lr is +Inf"},
@@ -198,6 +201,23 @@ func TestRecipeResolve(t *testing.T) {
 		{set: "steps=9 optimizer.decay=some", err: "optimizer.decay is \"some\""},
 		{set: "steps=9 export_dtype=f64", err: `export_dtype is "f64", want one of [keep f32 bf16 f16]`},
 		{set: "steps=9 threads=-1", err: "threads is -1"},
+		{set: "steps=9 optimizer.adafactor.decay_rate=-1", err: "optimizer.adafactor.decay_rate is -1, want 0 or more"},
+		{set: "steps=9 optimizer.adafactor.clip_threshold=0", err: "optimizer.adafactor.clip_threshold is 0"},
+		{set: "steps=9 optimizer.moments=4bit", err: `optimizer.moments is "4bit", want one of [f32 bf16 8bit]`},
+		{set: "steps=9 optimizer.moments=8bit optimizer.name=muon", err: `optimizer.moments is "8bit", want f32 unless optimizer.name is adamw`},
+		{set: "steps=9 optimizer.moments=8bit", steps: 9},
+		{set: "steps=9 best=loss", err: "best is loss, want nothing, as there is no validation data"},
+		{set: "steps=9 best=x_acc", err: "best is x_acc, want loss or nothing, as there are no tasks"},
+		{set: "steps=9 patience=2", err: "patience is 2, want 0, as there is no best"},
+		{set: "steps=9 valid=v best=loss patience=2", steps: 9},
+		{set: "steps=9 skip.limit=-1", err: "skip.limit is -1, want 0 to"},
+		{set: "steps=9 skip.spike=0.5", err: "skip.spike is 0.5, want 0 (none), or 1 or more"},
+		{set: "steps=9 train=some", err: `train is "some", want one of [all attention lora]`},
+		{set: "steps=9 train=lora lora.rank=0", err: "lora.rank is 0, want 1 to 65536"},
+		{set: "steps=9 train=lora lora.alpha=0", err: "lora.alpha is 0, want more than 0"},
+		{set: "steps=9 train=lora lora.projections=q,x", err: `lora.projections is "q,x": want some of q,k,v,o,cross_q,`},
+		{set: "steps=9 train=lora lora.projections=q,v,q", err: `lora.projections is "q,v,q": q occurs twice`},
+		{set: "steps=9 train=lora lora.projections=gate,down", steps: 9},
 	} {
 		r, err := Default()
 		if err != nil {
@@ -221,19 +241,26 @@ func TestRecipeResolve(t *testing.T) {
 
 func TestScheduleAt(t *testing.T) {
 	for _, c := range []struct {
-		s    Schedule
-		want [5]float64 // steps 1, 2, 6, 10 (the last), 12
+		kind          ScheduleKind
+		warmup        int
+		final, cooled float64
+		want          [5]float64 // steps 1, 2, 6, 10 (the last), 12
 	}{
-		{Schedule{Cosine, 2, 0.1}, [5]float64{0.5, 1, 0.55, 0.1, 0.1}},
-		{Schedule{Cosine, 0, 0}, [5]float64{(1 + math.Cos(math.Pi/10)) / 2, (1 + math.Cos(math.Pi/5)) / 2, (1 + math.Cos(math.Pi*.6)) / 2, 0, 0}},
-		{Schedule{Linear, 2, 0.1}, [5]float64{0.5, 1, 0.55, 0.1, 0.1}},
-		{Schedule{Linear, 0, 0}, [5]float64{0.9, 0.8, 0.4, 0, 0}},
-		{Schedule{Constant, 2, 0.1}, [5]float64{0.5, 1, 1, 1, 1}},
-		{Schedule{Cosine, 10, 0.1}, [5]float64{0.1, 0.2, 0.6, 1, 0.1}},
+		{Cosine, 2, 0.1, 0, [5]float64{0.5, 1, 0.55, 0.1, 0.1}},
+		{Cosine, 0, 0, 0, [5]float64{(1 + math.Cos(math.Pi/10)) / 2, (1 + math.Cos(math.Pi/5)) / 2, (1 + math.Cos(math.Pi*.6)) / 2, 0, 0}},
+		{Linear, 2, 0.1, 0, [5]float64{0.5, 1, 0.55, 0.1, 0.1}},
+		{Linear, 0, 0, 0, [5]float64{0.9, 0.8, 0.4, 0, 0}},
+		{Constant, 2, 0.1, 0, [5]float64{0.5, 1, 1, 1, 1}},
+		{Cosine, 10, 0.1, 0, [5]float64{0.1, 0.2, 0.6, 1, 0.1}},
+		{WSD, 2, 0.1, 0.4, [5]float64{0.5, 1, 1, 0.1, 0.1}},
+		{WSD, 0, 0, 0.8, [5]float64{1, 1, 1 - math.Sqrt(0.5), 0, 0}},
+		{WSD, 2, 0, 1, [5]float64{0.5, 1, 1 - math.Sqrt(0.5), 0, 0}}, // the decay begins after the warm-up
+		{WSD, 2, 0, 0, [5]float64{0.5, 1, 1, 0, 0}},                  // the last step is always its own
 	} {
+		s := Schedule{c.kind, c.warmup, c.final, c.cooled}
 		for i, step := range []int{1, 2, 6, 10, 12} {
-			if got := c.s.At(step, 10); math.Abs(got-c.want[i]) > 1e-12 {
-				t.Errorf("%+v at step %d of 10: %v, want %v", c.s, step, got, c.want[i])
+			if got := s.At(step, 10); math.Abs(got-c.want[i]) > 1e-12 {
+				t.Errorf("%+v at step %d of 10: %v, want %v", s, step, got, c.want[i])
 			}
 		}
 	}

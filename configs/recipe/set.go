@@ -49,7 +49,8 @@ func setAll(v reflect.Value, prefix string, keys map[string]any) error {
 }
 
 // Set changes one key: "optimizer.lr=3e-4". Keys are those of the YAML, joined by dots. It is an error, which names the
-// key, if the key is unknown or a group of keys, or if the value has the wrong type.
+// key, if the key is unknown or a group of keys, or if the value has the wrong type. Of steps and alpha,
+// the last to be set determines the number of steps.
 func (r *Recipe) Set(assignment string) error {
 	if err := r.set(assignment); err != nil {
 		return Error{err}
@@ -66,7 +67,13 @@ func (r *Recipe) set(assignment string) error {
 	if err != nil {
 		return err
 	}
-	return assign(v, key, value)
+	if err := assign(v, key, value); err != nil {
+		return err
+	}
+	if key == "alpha" { // it is to determine the steps
+		r.Steps = 0
+	}
+	return nil
 }
 
 // lookUp finds the field with a dotted key in v; prefix, empty or ending in a dot, is the key of v itself.

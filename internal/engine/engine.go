@@ -23,6 +23,9 @@ type Trainer interface {
 	// Step performs step n, counted from 1, and clears the gradients. It returns the norm of all gradients as one vector, which the
 	// device may still be computing. If that is not finite, nothing but the gradients has changed.
 	Step(n int, lr float64) (norm device.Number)
+	// Guard sets a function that decides, given the norm of a step's gradient, whether the step is made. Otherwise only the gradients
+	// change. The device must have computed the norm then, so steps take longer. nil makes all steps.
+	Guard(allow func(norm float64) bool)
 	// Evaluate returns the mean loss of a batch over the rows with a target, without training on it.
 	Evaluate(b ops.Batch, targets []int32) float64
 	// Averaged runs f with the model in the state of the result: with averaged weights, if there is an average.

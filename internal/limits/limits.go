@@ -16,6 +16,9 @@ const (
 	OriginalTokens = 1_000_000_000_000_000 // of pre-training
 )
 
+// Free returns the free memory in bytes; 64 TiB if the system does not report it.
+func Free() float64 { return free() }
+
 // Memory returns an error if bytes, needed for what, exceed the free memory.
 func Memory(what string, bytes float64) error {
 	if free := free(); bytes > free {

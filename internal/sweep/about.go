@@ -68,7 +68,10 @@ func trainingCurve(metrics []train.Metrics) [][2]float64 {
 	var tokens []int64
 	var losses []float64
 	for _, m := range metrics {
-		loss := m.Loss
+		if m.Skipped != "" {
+			continue
+		}
+		loss := float64(m.Loss)
 		if m.CE != nil {
 			loss = *m.CE
 		}

@@ -1,4 +1,4 @@
-// Package units formats numbers for people.
+// Package units formats numbers for people, and reads sizes.
 package units
 
 import (
@@ -9,6 +9,26 @@ import (
 
 // Bytes formats a number of bytes with a binary unit: 1.5 KiB.
 func Bytes(n int64) string { return in(n, 1024, " B", " KiB", " MiB", " GiB", " TiB", " PiB") }
+
+// ParseBytes parses a size such as 5GB, 900MiB or 1000000, at least a byte; false if it is none.
+func ParseBytes(s string) (n int64, ok bool) {
+	units := []struct {
+		suffix string
+		factor float64
+	}{{"TiB", 1 << 40}, {"GiB", 1 << 30}, {"MiB", 1 << 20}, {"KiB", 1 << 10}, {"TB", 1e12}, {"GB", 1e9}, {"MB", 1e6}, {"KB", 1e3}, {"B", 1}, {"", 1}}
+	for _, u := range units {
+		number, found := strings.CutSuffix(strings.ToLower(s), strings.ToLower(u.suffix))
+		if !found {
+			continue
+		}
+		v, err := strconv.ParseFloat(strings.TrimSpace(number), 64)
+		if err == nil && v > 0 && v*u.factor < math.MaxInt64/2 && v*u.factor >= 1 {
+			return int64(v * u.factor), true
+		}
+		break
+	}
+	return 0, false
+}
 
 // Count formats a number with a decimal unit: 3.7M.
 func Count(n int64) string { return in(n, 1000, "", "k", "M", "B", "T") }

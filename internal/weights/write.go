@@ -17,6 +17,13 @@ func ByName(all map[string][]float32) func(name string) []float32 {
 // Write stores weights (keyed by the forward pass's names, f32) in dir, laid out as arch's family requires, in dtype.
 // It requests a weight when it writes a tensor that contains part of it.
 func Write(dir string, arch *configs.Arch, dtype checkpoints.DType, weight func(name string) []float32, o checkpoints.WriteOptions) error {
+	return WriteMixed(dir, arch, dtype, nil, weight, o)
+}
+
+// WriteMixed is Write with other dtypes for some tensors, by their names.
+func WriteMixed(
+	dir string, arch *configs.Arch, dtype checkpoints.DType, others map[string]checkpoints.DType, weight func(name string) []float32, o checkpoints.WriteOptions,
+) error {
 	tensors, err := arch.Tensors()
 	if err != nil {
 		return err
@@ -34,6 +41,9 @@ func Write(dir string, arch *configs.Arch, dtype checkpoints.DType, weight func(
 	specs := make([]checkpoints.Spec, len(tensors))
 	for i, t := range tensors {
 		specs[i] = checkpoints.Spec{Name: t.Name, DType: dtype, Shape: t.Shape}
+		if other, ok := others[t.Name]; ok {
+			specs[i].DType = other
+		}
 	}
 	return checkpoints.Write(dir, specs, o, func(s checkpoints.Spec, w io.Writer) error {
 		stored, err := assemble(s, parts[s.Name], weight)

@@ -61,7 +61,7 @@ func newTrialOf(t *testing.T, config string, together bool) *trial {
 	if together {
 		joined = joints(d, list)
 	}
-	params, err := loadParams(d, arch, model.FromMap(arch, all), joined, false)
+	params, err := loadParams(d, arch, model.FromMap(arch, all), loading{joined: joined})
 	if err != nil {
 		t.Fatal(err)
 	}

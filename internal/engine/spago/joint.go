@@ -126,14 +126,15 @@ func (j *joint) operand() device.Buffer {
 	return j.compute
 }
 
-// jointOf returns the joint that consists of these weights; nil if there is none, or if one of them is frozen.
+// jointOf returns the joint that consists of these weights; nil if there is none, if only some of them are frozen, or if a change of one
+// is trained.
 func jointOf(weights []mat.Tensor) *joint {
 	j := valueOf(weights[0]).joint
 	if j == nil || len(j.parts) != len(weights) {
 		return nil
 	}
 	for i, w := range weights {
-		if v := valueOf(w); v != j.parts[i] || v.frozen {
+		if v := valueOf(w); v != j.parts[i] || v.frozen != j.parts[0].frozen || v.adapter != nil {
 			return nil
 		}
 	}
@@ -181,9 +182,11 @@ func (e *Engine) linearJoint(x mat.Tensor, j *joint, weights, biases []mat.Tenso
 		if dx, beta, ok := e.into(x); ok {
 			e.device.Gemm(false, false, n, in, out, 1, gy, out, j.operand(), in, beta, dx, in)
 		}
-		dw, beta := j.written()
-		e.device.Gemm(true, false, out, in, n, 1, gy, out, xv.data, in, beta, dw, in)
-		if len(biases) > 0 {
+		if !j.parts[0].frozen {
+			dw, beta := j.written()
+			e.device.Gemm(true, false, out, in, n, 1, gy, out, xv.data, in, beta, dw, in)
+		}
+		if len(biases) > 0 && !valueOf(biases[0]).frozen {
 			db, beta := jointOf(biases).written()
 			if beta == 0 {
 				e.device.Clear(db)

@@ -31,6 +31,9 @@ func (e *Engine) Embed(table mat.Tensor, ids []int32, first int) mat.Tensor {
 // Linear computes y = x·Wᵀ + b when y is first read. Gradients: dx = gy·W, dW = gyᵀ·x, db = Σ gy.
 func (e *Engine) Linear(x mat.Tensor, w ops.Linear[mat.Tensor]) mat.Tensor {
 	x = e.dense(x)
+	if valueOf(w.W).adapter != nil {
+		return e.linearAdapted(x, w)
+	}
 	xv, wv := valueOf(x).ready(), valueOf(w.W)
 	n, in, out := xv.rows, xv.cols, wv.rows
 	y := e.result(n, out)

@@ -10,27 +10,32 @@ import (
 	"gqa/internal/device"
 )
 
-// optimizer is AdamW for all weights, or Muon for the layers' matrices and AdamW for the rest, with gradient clipping.
+// optimizer is AdamW or Adafactor for all weights, or Muon for the layers' matrices and AdamW for the rest, with gradient clipping.
 type optimizer struct {
 	device device.Device
 	spec   recipe.Optimizer
 	slots  []slot
 	scale  device.Buffer // a number, which gradients are multiplied by
-	shards *shards       // nil: this process does all the work
+	guard  func(norm float64) bool
+	shards *shards // nil: this process does all the work
 }
 
-// slot is a weight with the averages of its gradient and, for AdamW, of the gradient's square. Among several processes, m, v and what
-// a weight in two parts lacks are those of the numbers [lo, hi).
+// slot is a weight with averages: of its gradient, by AdamW and Muon, and of the gradient's square, by AdamW and Adafactor. Adafactor
+// keeps those of a matrix by rows and by columns. Others are omitted. Among several processes, m, v and what a weight in two parts lacks
+// are those of the numbers [lo, hi).
 type slot struct {
 	name   string
 	shape  []int
 	param  *nn.Param
-	muon   bool          // its step is Muon's, which needs the whole matrix; otherwise AdamW's
-	m, v   device.Buffer // v is omitted for Muon
+	muon   bool // its step is Muon's, which needs the whole matrix; otherwise AdamW's or Adafactor's
+	m, v   average
+	row    average
+	col    average
 	lo, hi int           // the numbers that this process updates
 	mean   device.Buffer // average of the weight over the steps; omitted if none is kept
 	decay  float64
 	rate   float64 // factor on the learning rate
+	part   bool    // the weight is not one of the model's but a part of an adapter
 }
 
 func newOptimizer(d device.Device, spec recipe.Optimizer, how Sharing, arch *configs.Arch, params *Params) (*optimizer, error) {
@@ -38,20 +43,15 @@ func newOptimizer(d device.Device, spec recipe.Optimizer, how Sharing, arch *con
 	if err != nil {
 		return nil, err
 	}
-	o := &optimizer{device: d, spec: spec, slots: make([]slot, len(params.List)), scale: d.New(device.F32, 1)}
+	o := &optimizer{device: d, spec: spec, scale: d.New(device.F32, 1)}
 	for i, p := range params.List {
-		s := &o.slots[i]
-		*s = slot{name: params.Names[i], shape: shapes[i].Shape, param: p, hi: p.Size(), rate: 1}
-		if shapes[i].Role.IsAttention() {
-			s.rate = spec.AttentionRate
-		}
-		if spec.Decay == recipe.DecayAll || len(s.shape) > 1 {
-			s.decay = spec.WeightDecay
-		}
-		s.muon = spec.Name == recipe.Muon && shapes[i].Hidden()
-		if spec.Average > 0 {
-			s.mean = d.New(device.F32, p.Size())
-			d.Copy(s.mean, Data(p))
+		switch v := valueOf(p); {
+		case v.adapter != nil:
+			for _, part := range v.adapter.parts(params.Names[i]) {
+				o.add(part, shapes[i])
+			}
+		case !v.frozen:
+			o.add(slot{name: params.Names[i], shape: shapes[i].Shape, param: p}, shapes[i])
 		}
 	}
 	if how.Group != nil {
@@ -63,10 +63,35 @@ func newOptimizer(d device.Device, spec recipe.Optimizer, how Sharing, arch *con
 	return o, nil
 }
 
+// add adds a weight that is, or belongs to, one of the model's.
+func (o *optimizer) add(s slot, of configs.Param) {
+	s.hi, s.rate = s.param.Size(), 1
+	if of.Role.IsAttention() {
+		s.rate = o.spec.AttentionRate
+	}
+	if o.spec.Decay == recipe.DecayAll || len(s.shape) > 1 {
+		s.decay = o.spec.WeightDecay
+	}
+	s.muon = o.spec.Name == recipe.Muon && of.Hidden()
+	if o.spec.Average > 0 {
+		s.mean = o.device.New(device.F32, s.hi)
+		o.device.Copy(s.mean, Data(s.param))
+	}
+	o.slots = append(o.slots, s)
+}
+
 // allocate gives a slot its averages, and drops what other processes keep of its weight.
 func (s *slot) allocate(o *optimizer) {
-	if s.m = o.zeros(s.hi - s.lo); !s.muon {
-		s.v = o.zeros(s.hi - s.lo)
+	n := s.hi - s.lo
+	switch {
+	case o.spec.Name == recipe.Adafactor && len(s.shape) > 1:
+		s.row, s.col = average{values: o.zeros(s.shape[0])}, average{values: o.zeros(n / s.shape[0])}
+	case o.spec.Name == recipe.Adafactor:
+		s.v = average{values: o.zeros(n)}
+	case s.muon:
+		s.m = average{values: o.zeros(n)}
+	default:
+		s.m, s.v = o.newAverages(n)
 	}
 	if v := valueOf(s.param); o.shards != nil && !v.rest.None() {
 		own := o.device.New(device.Rest, s.hi-s.lo)
@@ -74,12 +99,6 @@ func (s *slot) allocate(o *optimizer) {
 		o.device.Free(v.rest)
 		v.rest = own
 	}
-}
-
-func (o *optimizer) zeros(n int) device.Buffer {
-	b := o.device.New(device.F32, n)
-	o.device.Clear(b)
-	return b
 }
 
 // formatGradients chooses the format of the gradients of matrices: that of activations, in which products write them, unless
@@ -101,27 +120,36 @@ func (o *optimizer) formatGradients(added bool) {
 // in float64 in the order of the weights. A weight without a gradient is not changed, and none is if the norm is not finite.
 func (o *optimizer) step(t int, lr float64) device.Number {
 	norm := o.norm()
+	if o.guard != nil && !o.guard(norm()) {
+		o.device.Write(o.scale, []float32{float32(math.NaN())})
+	}
 	var matrices []device.MuonStep
 	var others []device.AdamWStep
+	var factored []device.AdafactorStep
 	for i := range o.slots {
 		s := &o.slots[i]
 		g := o.gradient(s)
 		switch {
 		case g.None():
+		case o.spec.Name == recipe.Adafactor:
+			factored = append(factored, o.factored(*s, g, lr))
 		case s.muon:
 			muon := device.Muon{LR: lr * s.rate, Size: muonSize, Momentum: o.spec.Beta1, Decay: s.decay}
-			matrices = append(matrices, device.MuonStep{Muon: muon, P: Data(s.param), G: g, M: s.m, Rows: s.shape[0], Cols: s.shape[1]})
+			matrices = append(matrices, device.MuonStep{Muon: muon, P: Data(s.param), G: g, M: s.m.values, Rows: s.shape[0], Cols: s.shape[1]})
 		default:
 			adamw := device.AdamW{LR: lr * s.rate, Beta1: o.spec.Beta1, Beta2: o.spec.Beta2, Eps: o.spec.Eps, Decay: s.decay}
-			step := device.AdamWStep{AdamW: adamw, P: s.own(Data(s.param)), G: g, M: s.m, V: s.v, Copy: s.own(valueOf(s.param).compute)}
-			if step.P.None() {
-				step.P = valueOf(s.param).rest
-			}
-			others = append(others, step)
+			p, copied := s.stepped()
+			others = append(others, device.AdamWStep{
+				AdamW: adamw, P: p, G: g, M: s.m.values, V: s.v.values, MScales: s.m.scales, VScales: s.v.scales, Copy: copied,
+			})
 		}
 	}
-	o.device.AdamW(others, o.scale, t)
-	o.device.Muon(matrices, o.scale)
+	if len(factored) > 0 {
+		o.device.Adafactor(factored, o.scale, t)
+	} else {
+		o.device.AdamW(others, o.scale, t)
+		o.device.Muon(matrices, o.scale)
+	}
 	if o.shards != nil {
 		o.shards.gather()
 		o.shards.forget()
@@ -171,6 +199,23 @@ func (s *slot) own(b device.Buffer) device.Buffer {
 	return b.Slice(s.lo, s.hi)
 }
 
+// stepped returns what an optimizer changes: the weight, or one of its parts, and the copy or other part that products read.
+func (s *slot) stepped() (p, copied device.Buffer) {
+	if p = s.own(Data(s.param)); p.None() {
+		p = valueOf(s.param).rest
+	}
+	return p, s.own(valueOf(s.param).compute)
+}
+
+// factored returns a weight's step of Adafactor.
+func (o *optimizer) factored(s slot, g device.Buffer, lr float64) device.AdafactorStep {
+	how := o.spec.Adafactor
+	step := device.AdafactorStep{G: g, Row: s.row.values, Col: s.col.values, V: s.v.values, Rows: s.row.values.Len(), Cols: s.col.values.Len()}
+	step.Adafactor = device.Adafactor{LR: lr * s.rate, Rate: how.DecayRate, Threshold: how.ClipThreshold, Decay: s.decay, Scale: how.Scales()}
+	step.P, step.Copy = s.stepped()
+	return step
+}
+
 // average runs f with the model computing with the average of its weights, if there is one. The average is the mean of
 // all steps' weights for the first 1/(1-Average) steps, and exponential from then on; the weights before the first step
 // are not included.
@@ -200,14 +245,30 @@ func (o *optimizer) finite() bool {
 		if weight.None() {
 			weight = valueOf(s.param).compute // the part that may not be finite
 		}
-		for _, values := range []device.Buffer{weight, s.m, s.v, s.mean} {
-			if values.Len() == 0 {
-				continue
-			}
-			if sum := o.device.Sum(device.Term{X: values, Weight: 1, Squares: true})(); math.IsNaN(sum) || math.IsInf(sum, 0) {
+		for _, values := range []average{{values: weight}, s.m, s.v, s.row, s.col, {values: s.mean}} {
+			if values.values.Len() > 0 && !o.isFinite(values) {
 				return false
 			}
 		}
 	}
 	return true
+}
+
+func (o *optimizer) isFinite(a average) bool {
+	x := a.values
+	if !a.scales.None() {
+		x = a.scales // codes are finite
+	}
+	sum := o.device.Sum(device.Term{X: x, Weight: 1, Squares: true})()
+	return !math.IsNaN(sum) && !math.IsInf(sum, 0)
+}
+
+// resultOf returns the numbers of a weight in the run's result: the average, if there is one.
+func (o *optimizer) resultOf(p *nn.Param) device.Buffer {
+	for _, s := range o.slots {
+		if s.param == p && !s.mean.None() {
+			return s.mean
+		}
+	}
+	return Data(p)
 }

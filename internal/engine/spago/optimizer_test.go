@@ -19,7 +19,7 @@ func tinyTrainer(t *testing.T, config string, change func(o *recipe.Optimizer)) 
 	arch, all := golden.TinyModel(t, config)
 	o := recipe.Optimizer{Name: recipe.AdamW, LR: 1e-3, AttentionRate: 1, Beta1: 0.9, Beta2: 0.95, Eps: 1e-8, WeightDecay: 0.1, Decay: recipe.DecayAll, Clip: 1}
 	change(&o)
-	trainer, err := NewTrainer(cpu.New(), o, engine.Economy{MicroBatches: 1}, arch, model.FromMap(arch, all))
+	trainer, err := NewTrainer(cpu.New(), &recipe.Recipe{Optimizer: o}, engine.Economy{MicroBatches: 1}, arch, model.FromMap(arch, all))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -80,7 +80,7 @@ func TestMuonWeights(t *testing.T) {
 		trainer, _ := tinyTrainer(t, config, func(o *recipe.Optimizer) { o.Name = recipe.Muon })
 		for _, s := range trainer.optimizer.slots {
 			matrix := len(s.shape) == 2 && strings.HasPrefix(s.name, "layers.")
-			if byMuon := s.v.None(); byMuon != matrix {
+			if byMuon := s.v.none(); byMuon != matrix {
 				t.Errorf("%s: %s %v goes by Muon: %v", name, s.name, s.shape, byMuon)
 			}
 		}

@@ -1,6 +1,9 @@
 package spago
 
 import (
+	"math"
+	"slices"
+
 	"github.com/nlpodyssey/spago/mat"
 	"github.com/nlpodyssey/spago/nn"
 
@@ -19,35 +22,44 @@ type Params struct {
 
 // NewParams loads weights to a device, one at a time. On the CPU they are not copied: training modifies them in place.
 func NewParams(d device.Device, arch *configs.Arch, weights model.Weights) (*Params, error) {
-	return newParams(d, arch, weights, false)
+	return newParams(d, arch, weights, loading{})
 }
 
-// newTrained is NewParams for weights that an optimizer updates. AdamW can update weights in two parts, which take less memory
+// newTrained is NewParams for weights of which a recipe trains some. AdamW and Adafactor can update weights in two parts, which take less memory
 // than a float with a copy in bfloat16.
-func newTrained(d device.Device, o recipe.Optimizer, arch *configs.Arch, weights model.Weights) (*Params, error) {
-	return newParams(d, arch, weights, o.Name == recipe.AdamW && o.Average == 0)
+func newTrained(d device.Device, r *recipe.Recipe, arch *configs.Arch, weights model.Weights) (*Params, error) {
+	return newParams(d, arch, weights, loading{split: r.Optimizer.Name != recipe.Muon && r.Optimizer.Average == 0, recipe: r})
 }
 
-func newParams(d device.Device, arch *configs.Arch, weights model.Weights, split bool) (*Params, error) {
-	var joined map[string]*joint
+func newParams(d device.Device, arch *configs.Arch, weights model.Weights, how loading) (*Params, error) {
+	shapes, err := arch.Params()
+	if err != nil {
+		return nil, err
+	}
 	if d.Activations() != device.F32 {
-		shapes, err := arch.Params()
-		if err != nil {
+		how.joined = joints(d, shapes)
+	}
+	if r := how.recipe; r != nil && r.Train == recipe.TrainLoRA {
+		if err := checkAdapted(r.LoRA, shapes); err != nil {
 			return nil, err
 		}
-		joined = joints(d, shapes)
 	}
-	return loadParams(d, arch, weights, joined, split)
+	return loadParams(d, arch, weights, how)
 }
 
-// loadParams is NewParams with joints, by the names of their members. If split is true, matrices are stored in two parts, of which
-// products read one.
-func loadParams(d device.Device, arch *configs.Arch, weights model.Weights, joined map[string]*joint, split bool) (*Params, error) {
+// loading says how weights are stored.
+type loading struct {
+	joined map[string]*joint // by the names of their members
+	split  bool              // matrices are stored in two parts, of which products read one
+	recipe *recipe.Recipe    // says which are trained; nil: all
+}
+
+func loadParams(d device.Device, arch *configs.Arch, weights model.Weights, how loading) (*Params, error) {
 	p := &Params{}
 	err := weights(func(w configs.Param, data []float32) error {
 		rows, cols := w.Shape[0], len(data)/w.Shape[0]
 		var v *value
-		if j := joined[w.Name]; j != nil && len(j.parts) < len(j.members) && j.members[len(j.parts)] == w.Name {
+		if j := how.joined[w.Name]; j != nil && len(j.parts) < len(j.members) && j.members[len(j.parts)] == w.Name {
 			v = j.place(rows, data)
 		} else {
 			v = newValue(d, d.Load(device.F32, data, rows, cols, false), rows, cols)
@@ -55,8 +67,16 @@ func loadParams(d device.Device, arch *configs.Arch, weights model.Weights, join
 				v.addCompute()
 			}
 		}
-		if split {
-			v.split()
+		switch r := how.recipe; {
+		case r == nil || r.Trains(w) && r.Train != recipe.TrainLoRA:
+			if how.split {
+				v.split()
+			}
+		default:
+			v.freeze(data)
+			if r.Trains(w) {
+				v.adapter = newAdapter(d, r.LoRA, r.Seed, w)
+			}
 		}
 		v.padded, v.padding = w.Role == configs.Embed && arch.Padding >= 0, int32(arch.Padding)
 		p.List = append(p.List, &nn.Param{Matrix: v})
@@ -108,9 +128,35 @@ func (v *value) split() {
 	v.data = device.Buffer{}
 }
 
+// freeze makes a weight with these numbers one that is not trained. If they are exact in bfloat16 and products read them so, they are
+// stored once.
+func (v *value) freeze(numbers []float32) {
+	v.frozen = true
+	if v.compute.Format() != device.BF16 || v.compute.None() {
+		return
+	}
+	if slices.ContainsFunc(numbers, func(x float32) bool { return math.Float32bits(x)&0xffff != 0 }) {
+		v.split()
+		return
+	}
+	v.device.Free(v.data)
+	v.data = device.Buffer{}
+}
+
+// set replaces the numbers of a frozen weight.
+func (v *value) set(numbers []float32) {
+	if v.data.None() {
+		v.device.Free(v.rest)
+		v.rest, v.data = device.Buffer{}, v.device.New(device.F32, len(numbers))
+	}
+	v.device.Write(v.data, numbers)
+	v.updateCompute()
+	v.freeze(numbers)
+}
+
 // updateCompute makes the copy follow the weight.
 func (v *value) updateCompute() {
-	if !v.compute.None() {
+	if !v.compute.None() && !v.data.None() {
 		v.device.Copy(v.compute, v.data)
 	}
 }

@@ -36,7 +36,7 @@ func newPass(t *testing.T, d device.Device, config string, how ops.Recompute) *p
 		t.Fatal(err)
 	}
 	o := recipe.Optimizer{Name: recipe.AdamW, Beta1: 0.9, Beta2: 0.95, Eps: 1e-8, Clip: 1, AttentionRate: 1}
-	trainer, err := NewTrainer(d, o, engine.Economy{Recompute: how, MicroBatches: 1}, arch, random(arch))
+	trainer, err := NewTrainer(d, &recipe.Recipe{Optimizer: o}, engine.Economy{Recompute: how, MicroBatches: 1}, arch, random(arch))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -51,7 +51,7 @@ func newJointPass(t *testing.T, d device.Device, config string, how ops.Recomput
 	if err != nil {
 		t.Fatal(err)
 	}
-	params, err := loadParams(d, p.arch, random(p.arch), joints(d, shapes), false)
+	params, err := loadParams(d, p.arch, random(p.arch), loading{joined: joints(d, shapes)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -59,7 +59,7 @@ func newJointPass(t *testing.T, d device.Device, config string, how ops.Recomput
 	if err != nil {
 		t.Fatal(err)
 	}
-	return newPassOf(p.arch, &Trainer{New(d), params.Model(p.arch), o, how})
+	return newPassOf(p.arch, &Trainer{New(d), params, params.Model(p.arch), o, how})
 }
 
 func newPassOf(arch *configs.Arch, trainer *Trainer) *pass {

@@ -38,7 +38,7 @@ func TestShardsOnGPU(t *testing.T) {
 					trainer := func(among Sharing) *Trainer {
 						arch, all := golden.TinyModel(t, golden.Tiny["llama"])
 						o := recipe.Optimizer{Name: name, AttentionRate: 1, Beta1: 0.9, Beta2: 0.95, Eps: 1e-3, WeightDecay: 0.1, Decay: recipe.DecayAll, Clip: 1}
-						tr, err := NewSharing(d, o, engine.Economy{MicroBatches: passes}, among, arch, model.FromMap(arch, all))
+						tr, err := NewSharing(d, &recipe.Recipe{Optimizer: o}, engine.Economy{MicroBatches: passes}, among, arch, model.FromMap(arch, all))
 						if err != nil {
 							t.Fatal(err)
 						}

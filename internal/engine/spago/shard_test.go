@@ -89,7 +89,7 @@ func shared(t *testing.T, config string, change func(*recipe.Optimizer), how eng
 		change(&o)
 	}
 	if !joint {
-		tr, err := NewSharing(cpu.New(), o, how, among, arch, model.FromMap(arch, all))
+		tr, err := NewSharing(cpu.New(), &recipe.Recipe{Optimizer: o}, how, among, arch, model.FromMap(arch, all))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -100,7 +100,7 @@ func shared(t *testing.T, config string, change func(*recipe.Optimizer), how eng
 	if err != nil {
 		t.Fatal(err)
 	}
-	params, err := loadParams(d, arch, model.FromMap(arch, all), joints(d, list), false)
+	params, err := loadParams(d, arch, model.FromMap(arch, all), loading{joined: joints(d, list)})
 	if err != nil {
 		t.Fatal(err)
 	}

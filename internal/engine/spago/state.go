@@ -2,6 +2,7 @@ package spago
 
 import (
 	"fmt"
+	"slices"
 
 	"gqa/internal/device"
 	"gqa/internal/engine"
@@ -14,7 +15,15 @@ func (t *Trainer) Result(name string) []float32 {
 			return t.optimizer.result(i)
 		}
 	}
-	panic(fmt.Sprintf("the model has no weight %q", name)) // name is one of arch.Params
+	i := slices.Index(t.params.Names, name)
+	if i < 0 {
+		panic(fmt.Sprintf("the model has no weight %q", name)) // name is one of arch.Params
+	}
+	v := valueOf(t.params.List[i])
+	if l := v.adapter; l != nil {
+		return l.merged(v, t.optimizer.resultOf(l.a), t.optimizer.resultOf(l.b))
+	}
+	return v.host()
 }
 
 // result returns the weight of the run's result if it ended now, on the host: the average, if there is one.
@@ -38,14 +47,19 @@ func (o *optimizer) result(i int) []float32 {
 // State implements engine.Trainer.
 func (t *Trainer) State() (all []engine.State) {
 	o := t.optimizer
+	for i, p := range t.params.List {
+		if v := valueOf(p); v.adapter != nil { // the result holds it with its change
+			all = append(all, engine.State{Name: "w." + t.params.Names[i], Shape: v.Shape(), Get: v.host, Set: v.set})
+		}
+	}
 	for i := range o.slots {
 		s := &o.slots[i]
 		for _, part := range s.state() {
 			all = append(all, engine.State{
-				Name: part.prefix + s.name, Shape: s.shape,
+				Name: part.prefix + s.name, Shape: part.shape,
 				Get: func() []float32 {
 					if !part.divided || o.shards == nil {
-						return o.device.Host(part.values)
+						return part.values.host(o.device)
 					}
 					whole := o.whole(i, part.prefix)
 					defer o.device.Free(whole)
@@ -56,7 +70,7 @@ func (t *Trainer) State() (all []engine.State) {
 						values = values[s.lo:s.hi]
 					}
 					if len(values) > 0 {
-						o.device.Write(part.values, values)
+						part.values.set(o.device, values)
 					}
 					valueOf(s.param).updateCompute()
 				},
@@ -69,19 +83,29 @@ func (t *Trainer) State() (all []engine.State) {
 // statePart is a tensor that the next step needs besides the result, with the prefix of its name.
 type statePart struct {
 	prefix  string
-	values  device.Buffer
+	values  average
+	shape   []int
 	divided bool // among several processes, each has its own part
 }
 
 // state returns what the next step needs besides the result: averages of gradients and, if the result is an average,
-// the weight itself.
+// the weight itself; of a part of an adapter, which the result does not hold, everything.
 func (s *slot) state() (parts []statePart) {
-	parts = append(parts, statePart{"m.", s.m, true})
-	if !s.muon {
-		parts = append(parts, statePart{"v.", s.v, true})
+	for _, p := range []statePart{
+		{"m.", s.m, s.shape, true},
+		{"v.", s.v, s.shape, true},
+		{"row.", s.row, []int{s.row.values.Len()}, false},
+		{"col.", s.col, []int{s.col.values.Len()}, false},
+	} {
+		if !p.values.none() || p.divided && s.lo == s.hi && (p.prefix == "m." || !s.muon) { // other processes have it
+			parts = append(parts, p)
+		}
 	}
-	if !s.mean.None() {
-		parts = append(parts, statePart{"w.", Data(s.param), false})
+	if s.part && !s.mean.None() {
+		parts = append(parts, statePart{"mean.", average{values: s.mean}, s.shape, false})
+	}
+	if s.part || !s.mean.None() {
+		parts = append(parts, statePart{"w.", average{values: Data(s.param)}, s.shape, false})
 	}
 	return parts
 }
@@ -144,9 +168,9 @@ func (o *optimizer) part(i int, kind string) device.Buffer {
 	s := &o.slots[i]
 	switch kind {
 	case "m.":
-		return o.shards.collect(s, s.m, device.F32)
+		return o.shards.collect(s, s.m.values, device.F32)
 	case "v.":
-		return o.shards.collect(s, s.v, device.F32)
+		return o.shards.collect(s, s.v.values, device.F32)
 	}
 	return o.shards.collect(s, valueOf(s.param).rest, device.Rest)
 }

@@ -71,7 +71,7 @@ func benchmarkStep(b *testing.B, config string, batch, length int, exact bool, h
 		defer among.Group.Close()
 	}
 	o := recipe.Optimizer{Name: recipe.AdamW, Beta1: 0.9, Beta2: 0.95, Eps: 1e-8, Clip: 1, AttentionRate: 1}
-	t, err := NewSharing(d, o, engine.Economy{Recompute: how, MicroBatches: 1}, among, arch, random(arch))
+	t, err := NewSharing(d, &recipe.Recipe{Optimizer: o}, engine.Economy{Recompute: how, MicroBatches: 1}, among, arch, random(arch))
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -108,14 +108,14 @@ func benchmarkStep(b *testing.B, config string, batch, length int, exact bool, h
 	for range 3 {
 		step()
 	}
-	d.Host(t.optimizer.slots[0].m.Slice(0, 1)) // waits
+	d.Host(t.optimizer.slots[0].m.values.Slice(0, 1)) // waits
 	queued, waited = 0, 0
 	start, steps := time.Now(), 0
 	for b.Loop() {
 		step()
 		steps++
 	}
-	d.Host(t.optimizer.slots[0].m.Slice(0, 1))
+	d.Host(t.optimizer.slots[0].m.values.Slice(0, 1))
 	each := time.Since(start).Seconds() / float64(steps)
 	b.ReportMetric(float64(batch*length)/each, "tokens/s")
 	b.ReportMetric(0, "ns/op")
@@ -151,7 +151,7 @@ func (t *Trainer) release() {
 	}
 	for _, s := range t.optimizer.slots {
 		v := valueOf(s.param)
-		for _, b := range []device.Buffer{v.data, v.compute, v.rest, v.grad, s.m, s.v, s.mean} {
+		for _, b := range []device.Buffer{v.data, v.compute, v.rest, v.grad, s.m.values, s.v.values, s.m.scales, s.v.scales, s.mean} {
 			t.engine.free(b)
 		}
 	}

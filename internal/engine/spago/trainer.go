@@ -14,6 +14,7 @@ import (
 // Trainer is a model in training on a device.
 type Trainer struct {
 	engine    *Engine
+	params    *Params
 	model     *model.Model[mat.Tensor]
 	optimizer *optimizer
 	recompute ops.Recompute
@@ -21,20 +22,20 @@ type Trainer struct {
 
 var _ engine.Trainer = (*Trainer)(nil)
 
-// NewTrainer returns a trainer of weights on d. On the CPU it modifies them in place.
-func NewTrainer(d device.Device, o recipe.Optimizer, how engine.Economy, arch *configs.Arch, weights model.Weights) (*Trainer, error) {
-	return NewSharing(d, o, how, Sharing{}, arch, weights)
+// NewTrainer returns a trainer, on d, of those weights that a recipe trains. On the CPU it modifies them in place.
+func NewTrainer(d device.Device, r *recipe.Recipe, how engine.Economy, arch *configs.Arch, weights model.Weights) (*Trainer, error) {
+	return NewSharing(d, r, how, Sharing{}, arch, weights)
 }
 
 // NewSharing is NewTrainer for one of several processes that train the same weights.
 func NewSharing(
-	d device.Device, o recipe.Optimizer, how engine.Economy, among Sharing, arch *configs.Arch, weights model.Weights,
+	d device.Device, r *recipe.Recipe, how engine.Economy, among Sharing, arch *configs.Arch, weights model.Weights,
 ) (*Trainer, error) {
-	params, err := newTrained(d, o, arch, weights)
+	params, err := newTrained(d, r, arch, weights)
 	if err != nil {
 		return nil, err
 	}
-	return newSharing(d, o, how, among, arch, params)
+	return newSharing(d, r.Optimizer, how, among, arch, params)
 }
 
 func newSharing(d device.Device, o recipe.Optimizer, how engine.Economy, among Sharing, arch *configs.Arch, params *Params) (*Trainer, error) {
@@ -42,7 +43,7 @@ func newSharing(d device.Device, o recipe.Optimizer, how engine.Economy, among S
 	if err != nil {
 		return nil, err
 	}
-	t := &Trainer{New(d), params.Model(arch), optimizer, how.Recompute}
+	t := &Trainer{New(d), params, params.Model(arch), optimizer, how.Recompute}
 	t.Economise(how)
 	if s := optimizer.shards; s != nil {
 		t.engine.wrote = s.written
@@ -100,6 +101,9 @@ func (t *Trainer) loss(hidden mat.Tensor, b ops.Batch, targets []int32, lesson *
 
 // Step implements engine.Trainer.
 func (t *Trainer) Step(n int, lr float64) device.Number { return t.optimizer.step(n, lr) }
+
+// Guard implements engine.Trainer.
+func (t *Trainer) Guard(allow func(norm float64) bool) { t.optimizer.guard = allow }
 
 // Evaluate implements engine.Trainer.
 func (t *Trainer) Evaluate(b ops.Batch, targets []int32) (loss float64) {

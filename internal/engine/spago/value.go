@@ -18,7 +18,7 @@ type value struct {
 	device     device.Device
 	data       device.Buffer
 	compute    device.Buffer // of a weight: data in the format of activations, if that differs
-	rest       device.Buffer // of a weight in two parts: what compute lacks; see device.Memory.Split. data is then omitted
+	rest       device.Buffer // of a weight in two parts: what compute lacks, and data is omitted; if both are, compute is the weight
 	rows, cols int
 	ld         int             // numbers from one row to the next: cols, unless the value is columns of another
 	whole      *value          // the value that this one is columns of; nil: none
@@ -27,6 +27,7 @@ type value struct {
 	addends    *[2]*value      // data is their sum, which is not computed yet; nil: it is not a sum, or it is computed
 	product    func()          // computes data, a product; nil: it is not a product, or it is computed
 	joint      *joint          // of a weight: the matrix that it is a part of; nil: none
+	adapter    *adapter        // of a weight: the change that is trained instead of it; nil: none
 	kept       []device.Buffer // what else the backward pass reads; released with data
 
 	grad       device.Buffer
@@ -76,13 +77,25 @@ func (v *value) all(b device.Buffer) device.Rows { return device.Rows{Buffer: b,
 
 // host returns the elements, on the host.
 func (v *value) host() []float32 {
-	if v.rest.None() {
+	if !v.data.None() {
 		return v.device.Host(v.ready().data)
 	}
 	whole := v.device.New(device.F32, v.Size())
 	defer v.device.Free(whole)
-	v.device.Join(whole, v.compute, v.rest)
+	v.whole32(whole)
 	return v.device.Host(whole)
+}
+
+// whole32 copies the numbers of a weight to an F32 buffer.
+func (v *value) whole32(to device.Buffer) {
+	switch {
+	case !v.data.None():
+		v.device.Copy(to, v.data)
+	case v.rest.None():
+		v.device.Copy(to, v.compute)
+	default:
+		v.device.Join(to, v.compute, v.rest)
+	}
 }
 
 // Shape returns [rows, cols].

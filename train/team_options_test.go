@@ -1,0 +1,25 @@
+package train
+
+import (
+	"strings"
+	"testing"
+)
+
+// What several processes cannot do together is refused by name, and one can do it.
+func TestTeamRefuses(t *testing.T) {
+	for set, want := range map[string]string{
+		"train=attention": "train is attention", "train=lora": "train is lora", "optimizer.name=adafactor": "optimizer.name is adafactor",
+		"optimizer.moments=8bit": "optimizer.moments is 8bit", "skip.spike=6": "skip.spike is 6", "tasks=brackets": "tasks is brackets",
+	} {
+		recipe, _ := smallRun(t, set)
+		if err := solo(nil).check(&recipe); err != nil {
+			t.Errorf("%s, alone: %v", set, err)
+		}
+		mustAmong(t, 2, func(among *team, _ int) error {
+			if err := among.check(&recipe); err == nil || !strings.Contains(err.Error(), want+", which one process alone can do") {
+				t.Errorf("%s: error %v", set, err)
+			}
+			return nil
+		})
+	}
+}

@@ -61,3 +61,21 @@ func (a *Arch) layerKVHeads(raw map[string]any) ([]int, error) {
 	}
 	return groups, nil
 }
+
+// LayerScoreScale returns the factor for the scores of a layer's attention.
+func (a *Arch) LayerScoreScale(layer int) float64 {
+	scale := 1.0
+	switch {
+	case a.ScoreScale != 0:
+		scale = a.ScoreScale
+	case a.ScaleScores:
+		scale /= math.Sqrt(float64(a.HeadDim))
+	}
+	if a.ScaleByLayer {
+		scale /= float64(layer + 1)
+	}
+	if a.ScoreMScale {
+		scale *= a.Rope.ScoreFactor()
+	}
+	return scale
+}

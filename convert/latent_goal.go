@@ -92,17 +92,6 @@ func (l LatentGoal) notes() (notes []Note) {
 	return notes
 }
 
-// scoreScale returns the factor for the scores of grouped attention.
-func scoreScale(a *configs.Arch) float64 {
-	switch {
-	case a.ScoreScale != 0:
-		return a.ScoreScale
-	case a.ScaleScores:
-		return 1 / math.Sqrt(float64(a.HeadDim))
-	}
-	return 1
-}
-
 // stockScale returns the factor for the scores of a in DeepSeek's class.
 func stockScale(a *configs.Arch) float64 {
 	return a.Rope.ScoreFactor() / math.Sqrt(float64(a.HeadDim))
@@ -111,7 +100,7 @@ func stockScale(a *configs.Arch) float64 {
 // options returns what package latent needs to know about a layer of a.
 func (l LatentGoal) options(a *configs.Arch, layer int) latent.Options {
 	o := latent.Options{
-		Rank: l.Rank, Planes: l.RopeDim / 2, Interleaved: a.RopeInterleaved, Scale: scoreScale(a), Context: a.Context, QueryRank: l.QueryRank,
+		Rank: l.Rank, Planes: l.RopeDim / 2, Interleaved: a.RopeInterleaved, Scale: a.LayerScoreScale(layer), Context: a.Context, QueryRank: l.QueryRank,
 	}
 	o.InvFreq, o.RopeScale = a.LayerInvFreq(layer)
 	return o
@@ -143,7 +132,7 @@ func (l LatentGoal) arch(src *Source, to Target) (*configs.Arch, []byte, error) 
 	if err != nil {
 		return nil, nil, err
 	}
-	b, err := a.WithLatent(src.Config, layers, scoreScale(a), biased...)
+	b, err := a.WithLatent(src.Config, layers, a.LayerScoreScale(0), biased...)
 	return b, nil, err
 }
 

@@ -37,7 +37,7 @@ func (b builder[T]) cross(i int) *cross[T] {
 		q:    b.linear(configs.CrossQ, i), k: b.linear(configs.CrossK, i), v: b.linear(configs.CrossV, i), o: b.linear(configs.CrossO, i),
 		attention: ops.Attention[T]{
 			Site: i, Heads: b.arch.Heads, KVHeads: b.arch.CrossKVHeads, HeadDim: b.arch.HeadDim,
-			Scale: scoreScale(b.arch, i), Cross: true,
+			Scale: float32(b.arch.LayerScoreScale(i)), Cross: true,
 		},
 	}
 }

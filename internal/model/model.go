@@ -3,8 +3,6 @@
 package model
 
 import (
-	"math"
-
 	"gqa/configs"
 	"gqa/internal/ops"
 )
@@ -172,7 +170,7 @@ func (b builder[T]) layer(i int) layer[T] {
 		o:   b.linear(configs.O, i), down: b.linear(configs.Down, i),
 		attention: ops.Attention[T]{
 			Site: i, Heads: b.arch.Heads, KVHeads: b.arch.LayerKV(i), HeadDim: b.arch.HeadDim,
-			Scale: scoreScale(b.arch, i), Causal: b.arch.Causal, Window: b.arch.LayerWindow(i),
+			Scale: float32(b.arch.LayerScoreScale(i)), Causal: b.arch.Causal, Window: b.arch.LayerWindow(i),
 			HasBias: b.arch.Position == configs.PositionT5,
 		},
 		cross: b.cross(i),
@@ -193,23 +191,6 @@ func slopes(a *configs.Arch, scale float32) (slopes []float32, coarse float32) {
 		slopes = append(slopes, float32(s))
 	}
 	return slopes, scale * float32(a.ALiBi.Coarse)
-}
-
-func scoreScale(a *configs.Arch, layer int) float32 {
-	scale := 1.0
-	switch {
-	case a.ScoreScale != 0:
-		scale = a.ScoreScale
-	case a.ScaleScores:
-		scale /= math.Sqrt(float64(a.HeadDim))
-	}
-	if a.ScaleByLayer {
-		scale /= float64(layer + 1)
-	}
-	if a.ScoreMScale {
-		scale *= a.Rope.ScoreFactor()
-	}
-	return float32(scale)
 }
 
 func newRope(a *configs.Arch, rope configs.Rope) *ops.Rope {

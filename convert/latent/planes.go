@@ -178,20 +178,10 @@ func (s *source) addPlane(dst merge.Linear, re, im int, c complex128, l merge.Li
 	addRow(dst, im, real(c), l, r[1])
 }
 
-// hermitian returns the eigenvectors of a Hermitian matrix and its eigenvalues, the largest first. A Hermitian n×n matrix corresponds to
-// a symmetric 2n×2n one, which has each eigenvalue twice; of the vectors that belong to one, those that depend on others are left out.
+// hermitian returns the eigenvectors of a Hermitian matrix and its eigenvalues, the largest first. Its real form has each
+// eigenvalue twice; of the vectors that belong to one, those that depend on others are left out.
 func hermitian(h [][]complex128) (vectors [][]complex128, values []float64) {
-	n := len(h)
-	m := mat.NewSymDense(2*n, nil)
-	for i := range n {
-		for j := range n {
-			if j >= i {
-				m.SetSym(i, j, real(h[i][j]))
-				m.SetSym(n+i, n+j, real(h[i][j]))
-			}
-			m.SetSym(i, n+j, -imag(h[i][j]))
-		}
-	}
+	n, m := len(h), merge.RealForm(h)
 	var eig mat.EigenSym
 	var all mat.Dense
 	if !eig.Factorize(m, true) {

@@ -170,9 +170,8 @@ func (p *projection) weightedPlane(b block, members []int) (h [][]complex128, rh
 	return h, rho
 }
 
-// principal returns the eigenvector of the largest eigenvalue of a Hermitian matrix, and the eigenvalue. A Hermitian
-// n×n matrix corresponds to a symmetric 2n×2n one, which has each eigenvalue twice.
-func principal(h [][]complex128) (u []complex128, value float64) {
+// RealForm returns the symmetric 2n×2n matrix that corresponds to a Hermitian n×n matrix. It has each eigenvalue twice.
+func RealForm(h [][]complex128) *mat.SymDense {
 	n := len(h)
 	s := mat.NewSymDense(2*n, nil)
 	for i := range n {
@@ -184,6 +183,12 @@ func principal(h [][]complex128) (u []complex128, value float64) {
 			s.SetSym(i, n+j, -imag(h[i][j]))
 		}
 	}
+	return s
+}
+
+// principal returns the eigenvector of the largest eigenvalue of a Hermitian matrix, and the eigenvalue.
+func principal(h [][]complex128) (u []complex128, value float64) {
+	n, s := len(h), RealForm(h)
 	u = make([]complex128, n)
 	var eig mat.EigenSym
 	if !eig.Factorize(s, true) {

@@ -67,6 +67,16 @@ __device__ __forceinline__ float scoreOf(const Scores& s, const Row& row, int j,
   return x;
 }
 
+// queryAt returns the 8 numbers from c on of a query row in bf16; zeros after the last row.
+__device__ __forceinline__ Packed<bf16, 8> queryAt(const Scores& s, const Place& p, int r, int c, const View& q) {
+  if (p.row + r >= p.rows) return {};
+  const bf16* from = rowAt<const bf16>(s, p, r, q) + c;
+  if (aligned(from)) return packed<8>(from);
+  Vec<8> v;
+  for (int j = 0; j < 8; j++) v.v[j] = from[j];
+  return pack<bf16>(v);
+}
+
 // weight is the factor of what was summed relative to the maximum `top` if that is now `most`.
 __device__ __forceinline__ float weight(float top, float most) { return top == -INFINITY ? 0 : exponential(top - most); }
 
@@ -371,17 +381,7 @@ template <int TILES> __device__ __forceinline__ void decodeTiles(const Scores& s
   for (int i = threadIdx.x; i < ROWS; i += 32 * WARPS) row[i] = rowOf(s, p, i);
   for (int i = threadIdx.x; i < ROWS * HD / 8; i += 32 * WARPS) {
     int r = i / (HD / 8), c = i % (HD / 8) * 8;
-    Packed<bf16, 8> x = {};
-    if (p.row + r < p.rows) {
-      const bf16* from = rowAt<const bf16>(s, p, r, q) + c;
-      if (aligned(from)) x = packed<8>(from);
-      else {
-        Vec<8> v;
-        for (int j = 0; j < 8; j++) v.v[j] = from[j];
-        x = pack<bf16>(v);
-      }
-    }
-    *(Packed<bf16, 8>*)(shared + cell(r, c)) = x;
+    *(Packed<bf16, 8>*)(shared + cell(r, c)) = queryAt(s, p, r, c, q);
   }
   int j = p.from + warp * TILE, stage = 0;
 #pragma unroll

@@ -30,17 +30,7 @@ template <int ROWS, int NWARPS> __device__ __forceinline__ void decodeLatent(con
   for (int i = threadIdx.x; i < ROWS; i += THREADS) row[i] = rowOf(s, p, i), top[i] = -INFINITY, sum[i] = 0;
   for (int i = threadIdx.x; i < ROWS * (HD / 8); i += THREADS) {
     int r = i / (HD / 8), c = i % (HD / 8) * 8;
-    Packed<bf16, 8> x = {};
-    if (p.row + r < p.rows) {
-      const bf16* from = rowAt<const bf16>(s, p, r, q) + c;
-      if (aligned(from)) x = packed<8>(from);
-      else {
-        Vec<8> v;
-        for (int j = 0; j < 8; j++) v.v[j] = from[j];
-        x = pack<bf16>(v);
-      }
-    }
-    *(Packed<bf16, 8>*)(Q + r * LDK + c) = x;
+    *(Packed<bf16, 8>*)(Q + r * LDK + c) = queryAt(s, p, r, c, q);
   }
   float o[TILES][COLUMNS][2][4] = {};
   const int tiles = (max(p.to - p.from, 0) + STEP - 1) / STEP, key = warp % 4 * 8;

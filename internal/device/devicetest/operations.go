@@ -524,16 +524,22 @@ func optimizers() []operation {
 		{"Muon", values{
 			"p": normal(1, rows*cols), "g": normal(2, rows*cols), "m": normal(3, rows*cols),
 			"p2": normal(4, rows*cols), "g2": normal(5, rows*cols), "m2": normal(6, rows*cols), "scale": {0.5},
+			"p3": normal(7, rows*cols), "g3": normal(8, rows*cols), "m3": normal(9, rows*cols),
 		}, func(d device.Device, b map[string]device.Buffer) {
+			slow := muon
+			slow.LR /= 2
 			d.Muon([]device.MuonStep{
 				{Muon: muon, P: b["p"], G: b["g"], M: b["m"], Rows: rows, Cols: cols},
 				{Muon: muon, P: b["p2"], G: b["g2"], M: b["m2"], Rows: cols, Cols: rows},
+				{Muon: slow, P: b["p3"], G: b["g3"], M: b["m3"], Rows: rows, Cols: cols},
 			}, b["scale"])
 		}, func(v values) {
 			o := optim.Muon{LR: muon.LR, Size: muon.Size, Momentum: muon.Momentum, Decay: muon.Decay}
 			o.StepRef(v["p"], v["g"], v["m"], rows, cols, 0.5)
 			o.StepRef(v["p2"], v["g2"], v["m2"], cols, rows, 0.5)
-		}, []string{"g", "g2"}, 1e-4},
+			o.LR /= 2
+			o.StepRef(v["p3"], v["g3"], v["m3"], rows, cols, 0.5)
+		}, []string{"g", "g2", "g3"}, 1e-4},
 		adafactor("", 24, 40, 0.5), adafactor(": tall", 1030, 7, 0.5), adafactor(": wide", 3, 2100, 0.5), adafactor(": no step", 5, 6, float32(math.NaN())),
 		clipped("a limit", 3, 1), clipped("a high limit", 1e6, 1), clipped("no limit", 0, 1), clipped("a norm that is not finite", 3, float32(math.Inf(1))),
 	}

@@ -48,10 +48,21 @@ func has[T comparable](list []T, x T) bool { return len(list) == 0 || slices.Con
 
 // Model is a checkpoint of a study with its corpora.
 type Model struct {
-	Path           string  `yaml:"path"`
-	Data           string  `yaml:"data"`
-	Valid          string  `yaml:"valid"`
-	OriginalTokens float64 `yaml:"original_tokens"`
+	Path           string   `yaml:"path"`
+	Data           string   `yaml:"data"`
+	Valid          string   `yaml:"valid"`
+	OriginalTokens float64  `yaml:"original_tokens"`
+	Device         string   `yaml:"device"`       // that converts, trains and evaluates; empty: the processor
+	Train          []string `yaml:"train"`        // more keys of the recipe of every up-training, as key=value
+	Eval           int      `yaml:"eval_windows"` // 0: the study's
+	Tasks          []string `yaml:"tasks"`        // of gqa-eval tasks
+	Decode         Decode   `yaml:"decode"`
+}
+
+// Decode is the decode step, in bfloat16, that -decode times for every conversion of a model. The zero value is none.
+type Decode struct {
+	Batch   int `yaml:"batch"`   // sequences
+	Context int `yaml:"context"` // tokens of each in the cache
 }
 
 // Recipe lists how up-trainings differ from the study's default.
@@ -209,7 +220,10 @@ func (s *Study) recipe(c Cell) (recipe.Recipe, error) {
 	if r.Distill.Loss = recipe.Loss(c.Loss); r.Distill.Loss != recipe.CE {
 		r.Distill.Teacher = m.Path
 	}
-	for _, key := range slices.Concat(s.Train, s.Recipes[c.Recipe].Train) {
+	if m.Device != "" {
+		r.Device = m.Device
+	}
+	for _, key := range slices.Concat(s.Train, m.Train, s.Recipes[c.Recipe].Train) {
 		if err := r.Set(key); err != nil {
 			return r, err
 		}

@@ -3,6 +3,7 @@
 // interrupted study can be resumed.
 //
 //	go run ./bench/study -o DIR [-config docs/study.yaml] [-jobs 2 -threads 1] [-only REGEXP]    # runs what is missing
+//	go run ./bench/study -o DIR -decode                                                         # and times decode steps
 //	go run ./bench/study -o DIR -report docs/study                                              # the tables of docs/study.md, and plots, of what is there
 package main
 
@@ -29,9 +30,10 @@ func main() {
 func run() error {
 	config := flag.String("config", "docs/study.yaml", "what to run")
 	out := flag.String("o", "study", "folder of models, runs and results.jsonl")
-	jobs := flag.Int("jobs", 1, "runs beside each other")
+	jobs := flag.Int("jobs", 1, "runs beside each other; 1 on a GPU, where several processes may run beside each other")
 	threads := flag.Int("threads", 0, "threads of each run (0: one per core); a small model makes more of several runs of one thread")
 	only := flag.String("only", "", "cells whose name this matches")
+	decode := flag.Bool("decode", false, "then time the decode steps of the conversions that have no time; let nothing else run meanwhile")
 	report := flag.String("report", "", "rewrite the tables of this path with .md, write plots beside it, and run nothing")
 	flag.Parse()
 	s, err := loadStudy(*config)
@@ -57,5 +59,8 @@ func run() error {
 	cpu.SetThreads(*threads)
 	slog.SetLogLoggerLevel(slog.LevelWarn)
 	r := &runner{study: s, dir: *out, done: results}
-	return r.run(ctx, *jobs, pattern)
+	if err := r.run(ctx, *jobs, pattern); err != nil || !*decode {
+		return err
+	}
+	return r.timeDecodes(ctx)
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -12,11 +13,13 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"sync"
 
 	"gqa/convert"
 	"gqa/convert/calibrate"
 	"gqa/eval"
+	"gqa/eval/tasks"
 	"gqa/internal/sweep"
 	"gqa/train"
 )
@@ -30,7 +33,9 @@ type Result struct {
 	ValidLoss float64 `json:"valid_loss"`
 	Stderr    float64 `json:"valid_loss_stderr"`
 	KL        float64 `json:"kl"` // KL(original || model) over the same windows
-	Curve     []Point `json:"curve,omitempty"`
+	// Figures are those of the model's tasks, such as brackets_acc, and of a conversion kvBytes and decodeMS.
+	Figures map[string]float64 `json:"figures,omitempty"`
+	Curve   []Point            `json:"curve,omitempty"`
 }
 
 // Point is a validation loss during a run.
@@ -39,6 +44,7 @@ type Point struct {
 	Loss   float64 `json:"loss"`
 }
 
+// readResults returns the results of a file, without those that later lines replace.
 func readResults(path string) (all []Result, err error) {
 	file, err := os.Open(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -55,7 +61,11 @@ func readResults(path string) (all []Result, err error) {
 		if err := json.Unmarshal(lines.Bytes(), &r); err != nil {
 			return nil, fmt.Errorf("%s: %w", path, err)
 		}
-		all = append(all, r)
+		if i := slices.IndexFunc(all, func(old Result) bool { return old.Cell == r.Cell }); i >= 0 {
+			all[i] = r
+		} else {
+			all = append(all, r)
+		}
 	}
 	return all, lines.Err()
 }
@@ -134,7 +144,7 @@ func (r *runner) make(ctx context.Context, c Cell) error {
 func (r *runner) point(c Cell) (p sweep.Point, err error) {
 	from := r.study.conversion(c)
 	p = sweep.Point{
-		Model: r.study.Models[c.Model].Path, Curve: r.study.Starts[c.Start], Groups: c.Groups, Seed: uint64(from.Seed),
+		Model: r.study.Models[c.Model].Path, Device: r.study.Models[c.Model].Device, Curve: r.study.Starts[c.Start], Groups: c.Groups, Seed: uint64(from.Seed),
 		Conversion: filepath.Join(r.dir, "models", from.name()),
 	}
 	p.Text = func(ctx context.Context, src *convert.Source) (*calibrate.Data, error) {
@@ -158,19 +168,41 @@ func (r *runner) convert(ctx context.Context, p sweep.Point) error {
 }
 
 // evaluate measures a point's model in comparison with the original.
-func (r *runner) evaluate(ctx context.Context, p sweep.Point, model string, result *Result) error {
-	original, err := eval.LoadModel(ctx, p.Model, eval.ModelOptions{})
+func (r *runner) evaluate(ctx context.Context, p sweep.Point, dir string, result *Result) error {
+	of := r.study.Models[result.Model]
+	original, err := eval.LoadModel(ctx, p.Model, eval.ModelOptions{Device: of.Device})
 	if err != nil {
 		return err
 	}
-	o := eval.QualityOptions{SeqLen: r.study.SeqLen, MaxWindows: r.study.Eval, Teacher: original}
-	_, q, err := p.Measure(ctx, model, func(m *eval.Model) (*eval.Corpus, error) {
-		return eval.LoadCorpus(ctx, r.study.Models[result.Model].Valid, m, o)
+	defer original.Close()
+	o := eval.QualityOptions{SeqLen: r.study.SeqLen, MaxWindows: cmp.Or(of.Eval, r.study.Eval), Teacher: original}
+	m, q, err := p.Measure(ctx, dir, func(m *eval.Model) (*eval.Corpus, error) {
+		return eval.LoadCorpus(ctx, of.Valid, m, o)
 	}, o, sweep.Watcher{})
+	if m != nil {
+		defer m.Close()
+	}
 	if err != nil {
 		return err
 	}
 	result.ValidLoss, result.Stderr, result.KL = q.Loss, q.LossStderr, *q.KL
+	result.Figures = map[string]float64{}
+	return measureTasks(ctx, m, of.Tasks, result.Figures)
+}
+
+// measureTasks adds a model's figures of tasks.
+func measureTasks(ctx context.Context, m *eval.Model, names []string, figures map[string]float64) error {
+	all, err := tasks.LoadAll(names)
+	if err != nil {
+		return err
+	}
+	measured, err := tasks.MeasureAll(ctx, m, all, tasks.Options{})
+	if err != nil {
+		return err
+	}
+	for name, f := range measured.Figures() {
+		figures[name] = f.Value
+	}
 	return nil
 }
 

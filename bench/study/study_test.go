@@ -49,7 +49,7 @@ func TestRun(t *testing.T) {
 	model := "../../internal/golden/testdata/llama"
 	data := filepath.Join(model, "golden.safetensors")
 	s := &Study{
-		Models: map[string]Model{"m": {Path: model, Data: data, Valid: data, OriginalTokens: 96}},
+		Models: map[string]Model{"m": {Path: model, Data: data, Valid: data, OriginalTokens: 96, Device: "cpu", Train: []string{"optimizer.clip=2"}, Eval: 1, Decode: Decode{1, 8}}},
 		Starts: map[string]sweep.Curve{"mean": {Method: "mean"}, "fitted": {Method: "calibrated", Grouping: "similar", Refine: 2}},
 		Text:   48, Batch: 1, SeqLen: 24, Eval: 2, Points: 2, Curve: 1,
 		Grid: []Grid{
@@ -67,6 +67,9 @@ func TestRun(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	if err := (&runner{study: s, dir: dir}).timeDecodes(t.Context()); err != nil {
+		t.Fatal(err)
+	}
 	results, err := readResults(filepath.Join(dir, resultsFile))
 	if err != nil || len(results) != 8 {
 		t.Fatalf("%d results, %v; want 8", len(results), err)
@@ -74,6 +77,10 @@ func TestRun(t *testing.T) {
 	for _, r := range results {
 		if r.ValidLoss <= 0 || r.KL <= 0 || (r.Alpha > 0) != (r.Tokens == 48 && len(r.Curve) == 2) {
 			t.Errorf("%s: %+v", r.name(), r)
+		}
+		// 2 layers, 2 heads of 8 numbers, for keys and values
+		if timed := r.Figures[decodeMS] > 0 && r.Figures[kvBytes] == 2*2*2*8*2; timed != (r.Alpha == 0) {
+			t.Errorf("%s: figures %v", r.name(), r.Figures)
 		}
 	}
 }
@@ -90,6 +97,7 @@ func TestTables(t *testing.T) {
 	}
 	results := []Result{
 		cell("mean", 8, 0, 0, 1), cell("mean", 2, 0, 0, 3), cell("align", 2, 0, 0, 1.5),
+		{Cell: Cell{Model: "m", Start: "first", Groups: 2}, Figures: map[string]float64{"kv_bytes": 64, "decode_ms": 0.25, "x_acc": 0.125}},
 		cell("mean", 2, 0.05, 0, 1.1), cell("mean", 2, 0.05, 1, 1.3), cell("align", 2, 0.05, 1, 1.2),
 	}
 	trained := Row{Start: "mean", Loss: "ce", Alpha: 0.05}
@@ -100,6 +108,10 @@ func TestTables(t *testing.T) {
 	}{
 		{Table{Groups: []int{8, 2}, Undone: true, Rows: rows[:2]}, "| | g = 8 | g = 2 |\n|---|---|---|\n| mean | 1.0000 | 3.0000 |\n| align | | 1.5000, 75.0% |\n"},
 		{Table{Groups: []int{2}, Rows: rows[1:3]}, "| | α | g = 2 |\n|---|---|---|\n| align | – | 1.5000 |\n| mean, ce | 5% | 1.2000 ± 0.1414 |\n"},
+		{
+			Table{Groups: []int{8, 2}, Rows: []Row{{Start: "first", Figure: "kv_bytes"}, {Start: "first", Figure: "decode_ms"}, {Start: "first", Figure: "x_acc"}}},
+			"| | g = 8 | g = 2 |\n|---|---|---|\n| first | | 64 |\n| first | | 0.250 |\n| first | | 12.5% |\n",
+		},
 		{Table{Groups: []int{2}, Over: &trained, Rows: rows[3:]}, "| | α | g = 2 |\n|---|---|---|\n| turned | 5% | −0.100 |\n"},
 		{Table{Groups: []int{2}, Over: &Row{Start: "mean", Whole: true}, Rows: rows[2:3]}, "| | α | g = 2 |\n|---|---|---|\n| mean, ce | 5% | +0.200 ± 0.141 |\n"},
 	} {

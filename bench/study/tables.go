@@ -31,7 +31,8 @@ type Row struct {
 	Loss   string  `yaml:"loss"`
 	Recipe string  `yaml:"recipe"`
 	Alpha  float64 `yaml:"alpha"`
-	Whole  bool    `yaml:"whole"` // of the model with all its KV heads, whatever the column
+	Whole  bool    `yaml:"whole"`  // of the model with all its KV heads, whatever the column
+	Figure string  `yaml:"figure"` // of Result.Figures, shown instead of the loss
 }
 
 // label returns the name of a row, or what was done.
@@ -42,16 +43,21 @@ func (r Row) label() string {
 	return r.Start + ", " + Cell{Loss: r.Loss, Recipe: r.Recipe}.way()
 }
 
-// losses returns the losses of a row in a column, by seed.
-func (r Row) losses(rs []Result, groups int) map[int]float64 {
+// values returns the losses of a row in a column, or its figures, by seed.
+func (r Row) values(rs []Result, groups int) map[int]float64 {
 	if r.Whole {
 		groups = heads(rs)
 	}
 	want, found := Cell{Start: r.Start, Groups: groups, Alpha: r.Alpha, Loss: r.Loss, Recipe: r.Recipe}, map[int]float64{}
 	for _, result := range rs {
 		want.Model, want.Seed = result.Model, result.Seed
-		if result.Cell == want {
+		if result.Cell != want {
+			continue
+		}
+		if r.Figure == "" {
 			found[result.Seed] = result.ValidLoss
+		} else if x, ok := result.Figures[r.Figure]; ok {
+			found[result.Seed] = x
 		}
 	}
 	return found
@@ -108,16 +114,19 @@ func (t Table) line(row Row, rs []Result, trained bool) (string, error) {
 
 // cell returns the entry of a row in a column; empty if there is no result.
 func (t Table) cell(row Row, rs []Result, groups int) string {
-	losses := row.losses(rs, groups)
+	losses := row.values(rs, groups)
+	if row.Figure != "" {
+		return row.figure(meanOf(losses))
+	}
 	if t.Over != nil {
-		x, sd, n := meanOf(differences(losses, t.Over.losses(rs, groups), t.Over.Alpha == 0))
+		x, sd, n := meanOf(differences(losses, t.Over.values(rs, groups), t.Over.Alpha == 0))
 		return signed(x, sd, n)
 	}
 	x, sd, n := meanOf(losses)
 	cell := plusMinus(x, sd, n)
 	if t.Undone && n > 0 && groups < heads(rs) && row.Start != "mean" {
-		original, _, _ := meanOf(Row{Start: "mean", Whole: true}.losses(rs, groups))
-		worst, _, _ := meanOf(Row{Start: "mean"}.losses(rs, groups))
+		original, _, _ := meanOf(Row{Start: "mean", Whole: true}.values(rs, groups))
+		worst, _, _ := meanOf(Row{Start: "mean"}.values(rs, groups))
 		cell += fmt.Sprintf(", %.1f%%", 100*(worst-x)/(worst-original))
 	}
 	return strings.ReplaceAll(cell, "-", minus)
@@ -153,6 +162,19 @@ func meanOf(bySeed map[int]float64) (mean, sd float64, n int) {
 		sd += (bySeed[s] - mean) * (bySeed[s] - mean) / float64(max(1, n-1))
 	}
 	return mean, math.Sqrt(sd), n
+}
+
+// figure formats a mean of the row's figure over n seeds.
+func (r Row) figure(x, _ float64, n int) string {
+	switch {
+	case n == 0:
+		return ""
+	case r.Figure == kvBytes:
+		return fmt.Sprintf("%.0f", x)
+	case r.Figure == decodeMS:
+		return fmt.Sprintf("%.3f", x)
+	}
+	return fmt.Sprintf("%.1f%%", 100*x) // an accuracy
 }
 
 func plusMinus(x, sd float64, n int) string {

@@ -1,0 +1,41 @@
+#!/usr/bin/env bash
+# The study at 98M parameters, on one NVIDIA GPU: pre-trains a Llama of 12 layers and 12 heads for 192M tokens, then makes those cells of
+# docs/study.yaml that study/results.jsonl does not have yet. With that file, a later run on another machine adds to it.
+#
+#   bench/study/98m.sh CORPUS
+#
+# CORPUS is a folder with train.txt.xz and val.txt.xz, whose documents end in <|endoftext|>. Everything is made in the folder study. Needs
+# xz, python3 with torch, transformers 5 and tokenizers, and 10 GB of disk. Environment:
+#   GQA_TRAIN, STUDY   the binaries (default: built with the tag cuda)
+#   SEED               the seed whose cells to make (default: all)
+#   JOBS               processes that make cells at the same time (3)
+set -euo pipefail
+[ $# = 1 ] || { sed -n '2,/^set/{/^set/d;s/^# \{0,1\}//;p}' "$0" && exit 2; }
+corpus=$(realpath "$1")
+cd "$(dirname "$0")/../.."
+mkdir -p study
+if [ -z "${GQA_TRAIN:-}" ] || [ -z "${STUDY:-}" ]; then
+	CGO_ENABLED=0 go build -tags cuda -o study/bin/ ./cmd/gqa-train ./bench/study
+fi
+GQA_TRAIN=${GQA_TRAIN:-study/bin/gqa-train} STUDY=${STUDY:-study/bin/study}
+
+if [ ! -d study/llama-98m ]; then
+	for name in train val; do
+		[ -f study/$name.txt ] || xz -dc "$corpus/$name.txt.xz" >study/$name.txt
+	done
+	[ -d study/init ] || python3 bench/study/init.py study/train.txt study/init 12 768 12 2048 16384 1024
+	"$GQA_TRAIN" run --model study/init --data study/train.txt --steps 2930 --device cuda -o study/pretraining --quiet \
+		--set batch=64 --set seq_len=1024 --set precision=bf16 --set optimizer.lr=1.5e-3 --set schedule.warmup=60 \
+		--set schedule.final=0.04 --set valid_every=0 --set save_every=0
+	mv study/pretraining/model study/llama-98m
+fi
+
+# Conversions come first, since several cells need the same one, and all cells of a number of groups are of one process.
+for cells in "" -a0.005-.+ -a0.05-.+; do
+	for groups in 12 4 2 1 6; do
+		while [ "$(jobs -pr | wc -l)" -ge "${JOBS:-3}" ]; do wait -n; done
+		"$STUDY" -only "^llama-98m-.+-g$groups-s${SEED:-[0-9]+}$cells\$" &
+	done
+	wait
+done
+"$STUDY" -only '^$' -decode # with nothing beside it

@@ -104,3 +104,26 @@ func TestNotes(t *testing.T) {
 		}
 	}
 }
+
+// The sizes of latent attention follow from the bytes of a cache: a quarter is rotary, or all rotary dims if these are fewer.
+func TestLatentSizes(t *testing.T) {
+	a := *golden.Open(t, model{config: with(llamaConfig, "head_dim", "8")}.write(t)).Arch
+	groups := func(n int) int64 { return a.WithKVHeads(n).KVBytesPerToken(2) }
+	for _, c := range []struct {
+		rotary   int // dims of a head
+		goal     LatentGoal
+		rank, of int
+	}{
+		{8, LatentGoal{Bytes: groups(4)}, 48, 16},
+		{8, LatentGoal{Bytes: groups(1)}, 12, 4},
+		{8, LatentGoal{Bytes: groups(1) + 8}, 14, 4}, // two numbers more in each of two layers
+		{8, LatentGoal{Bytes: groups(4), RopeDim: 4}, 60, 4},
+		{8, LatentGoal{Rank: 5, RopeDim: 2}, 5, 2},
+		{2, LatentGoal{Bytes: 2 * 2 * 96}, 80, 16},
+	} {
+		a.Rope.Dim = c.rotary
+		if got := c.goal.sized(&a); got.Rank != c.rank || got.RopeDim != c.of {
+			t.Errorf("%+v of %d rotary dims: %d + %d, want %d + %d", c.goal, c.rotary, got.Rank, got.RopeDim, c.rank, c.of)
+		}
+	}
+}

@@ -17,7 +17,7 @@ type LatentGoal struct {
 	RopeDim   int // width of the rotary key that all heads share
 	QueryRank int // width of a latent that queries come from; 0 for none. Not for DeepSeek
 	// Bytes is the size of a token's cache over all layers, at two bytes a number, from which a Rank of 0 follows. So does a RopeDim of
-	// 0: a quarter of the numbers.
+	// 0: a quarter of the numbers, or all rotary dims if these are fewer.
 	Bytes int64
 	// Bias makes the last number of the latent a constant, by a bias, which makes the norm nearly constant. For DeepSeek only.
 	Bias bool
@@ -42,10 +42,20 @@ func (l LatentGoal) sized(a *configs.Arch) *LatentGoal {
 	}
 	numbers := int(l.Bytes / 2 / int64(a.Layers))
 	if l.RopeDim == 0 {
-		l.RopeDim = max(2, numbers/8*2)
+		l.RopeDim = min(max(2, numbers/8*2), rotaryDims(a))
 	}
 	l.Rank = numbers - l.RopeDim
 	return &l
+}
+
+// rotaryDims returns the number of rotary dims of all KV heads of a layer; if layers differ, the least.
+func rotaryDims(a *configs.Arch) int {
+	most := math.MaxInt
+	for i := range a.Layers {
+		freqs, _ := a.LayerInvFreq(i)
+		most = min(most, 2*len(freqs)*a.LayerKV(i))
+	}
+	return most
 }
 
 // check returns the reason why a cannot have latent attention of these sizes.
@@ -53,11 +63,7 @@ func (l LatentGoal) check(a *configs.Arch) error {
 	if err := a.CheckLatent(); err != nil {
 		return OptionError{Err: fmt.Errorf("kv-rank: the attention cannot become latent: %w", err)}
 	}
-	most := math.MaxInt
-	for i := range a.Layers {
-		freqs, _ := a.LayerInvFreq(i)
-		most = min(most, 2*len(freqs)*a.LayerKV(i))
-	}
+	most := rotaryDims(a)
 	widest := min(2*a.LayerKV(0)*a.HeadDim, a.Dim+1) // one more, as biases may add a constant
 	switch {
 	case l.Bytes != 0 && l.Rank < 1:

@@ -19,9 +19,10 @@ type Summary struct {
 	Groups               int                  `json:"groups"`        // KV heads after; if layers differ, the largest
 	SourceGroupsPerLayer []int                `json:"source_groups_per_layer,omitempty"`
 	GroupsPerLayer       []int                `json:"groups_per_layer,omitempty"`
-	Latent               *Latent              `json:"latent,omitempty"` // sizes of latent attention, which has no groups: then Groups is 0
-	Sites                []configs.Site       `json:"sites"`            // the kinds of attention that now have Groups KV heads
-	KVHeadsBySite        map[configs.Site]int `json:"kv_heads_by_site"` // after, including unconverted sites
+	Latent               *Latent              `json:"latent,omitempty"`      // sizes of latent attention, which has no groups: then Groups is 0
+	LatentBias           bool                 `json:"latent_bias,omitempty"` // its latent has a constant number, for target DeepSeek
+	Sites                []configs.Site       `json:"sites"`                 // the kinds of attention that now have Groups KV heads
+	KVHeadsBySite        map[configs.Site]int `json:"kv_heads_by_site"`      // after, including unconverted sites
 	Method               Method               `json:"method"`
 	Grouping             Grouping             `json:"grouping"`
 	Seed                 uint64               `json:"seed"`
@@ -78,7 +79,7 @@ func (p *Plan) Summary() (*Summary, error) {
 		SourceCrossKVBytesPerToken: src.CrossKVBytesPerToken(2), CrossKVBytesPerToken: p.Arch.CrossKVBytesPerToken(2),
 	}
 	if p.Goal.latent != nil {
-		s.Latent = latentOf(p.Arch)
+		s.Latent, s.LatentBias = latentOf(p.Arch), p.Goal.latent.Bias
 	}
 	if p.Arch.Family.Name != src.Family.Name {
 		s.SourceFamily = src.Family.Name

@@ -50,10 +50,10 @@ func TestRun(t *testing.T) {
 	data := filepath.Join(model, "golden.safetensors")
 	s := &Study{
 		Models: map[string]Model{"m": {Path: model, Data: data, Valid: data, OriginalTokens: 96, Device: "cpu", Train: []string{"optimizer.clip=2"}, Eval: 1, Decode: Decode{1, 8}}},
-		Starts: map[string]sweep.Curve{"mean": {Method: "mean"}, "fitted": {Method: "calibrated", Grouping: "similar", Refine: 2}},
+		Starts: map[string]sweep.Curve{"mean": {Method: "mean"}, "fitted": {Method: "calibrated", Grouping: "similar", Refine: 2}, "mla": {Method: "mla", Refine: 2}},
 		Text:   48, Batch: 1, SeqLen: 24, Eval: 2, Points: 2, Curve: 1,
 		Grid: []Grid{
-			{Models: []string{"m"}, Groups: []int{8, 2}, Starts: []string{"mean", "fitted"}, Alphas: []float64{0, 0.5}, Losses: []string{"kl"}, Seeds: []int{0, 1}},
+			{Models: []string{"m"}, Groups: []int{8, 2}, Starts: []string{"mean", "fitted", "mla"}, Alphas: []float64{0, 0.5}, Losses: []string{"kl"}, Seeds: []int{0, 1}},
 		},
 	}
 	dir := t.TempDir()
@@ -71,14 +71,14 @@ func TestRun(t *testing.T) {
 		t.Fatal(err)
 	}
 	results, err := readResults(filepath.Join(dir, resultsFile))
-	if err != nil || len(results) != 8 {
-		t.Fatalf("%d results, %v; want 8", len(results), err)
+	if err != nil || len(results) != 12 {
+		t.Fatalf("%d results, %v; want 12", len(results), err)
 	}
 	for _, r := range results {
 		if r.ValidLoss <= 0 || r.KL <= 0 || (r.Alpha > 0) != (r.Tokens == 48 && len(r.Curve) == 2) {
 			t.Errorf("%s: %+v", r.name(), r)
 		}
-		// 2 layers, 2 heads of 8 numbers, for keys and values
+		// 2 layers, 2 heads of 8 numbers, for keys and values, or a latent and a rotary key of as many
 		if timed := r.Figures[decodeMS] > 0 && r.Figures[kvBytes] == 2*2*2*8*2; timed != (r.Alpha == 0) {
 			t.Errorf("%s: figures %v", r.name(), r.Figures)
 		}

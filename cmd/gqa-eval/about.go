@@ -49,7 +49,7 @@ func making(folder, original string) string {
 	}
 	text, err := os.ReadFile(filepath.Join(folder, "conversion.json"))
 	var record convert.Summary
-	if err != nil || json.Unmarshal(text, &record) != nil || record.Groups == 0 {
+	if err != nil || json.Unmarshal(text, &record) != nil || record.Groups == 0 && record.Latent == nil {
 		return ""
 	}
 	return conversionLine(record, folder, original)
@@ -70,16 +70,15 @@ func fromHere(path string) string {
 // conversionLine returns the command of a conversion. Its record has only the name of the source, which is the original's if that has the
 // same name.
 func conversionLine(record convert.Summary, folder, original string) string {
-	words := []string{"gqa-convert", "--groups", strconv.Itoa(record.Groups)}
-	if layers := record.GroupsPerLayer; layers != nil {
-		words[1], words[2] = "--groups-per-layer", strings.Join(strings.Fields(strings.Trim(fmt.Sprint(layers), "[]")), ",")
-	}
+	words := append([]string{"gqa-convert"}, goalWords(record)...)
 	option := func(name, value, usual string) {
 		if value != usual {
 			words = append(words, "--"+name, value)
 		}
 	}
-	option("method", string(record.Method), string(convert.Mean))
+	if record.Latent == nil {
+		option("method", string(record.Method), string(convert.Mean))
+	}
 	option("grouping", string(record.Grouping), string(convert.Contiguous))
 	option("target", string(record.Target), string(convert.Native))
 	option("dtype", record.DType, "keep")
@@ -97,6 +96,24 @@ func conversionLine(record convert.Summary, folder, original string) string {
 		source = original
 	}
 	return commandLine(append(words, "-o", folder, source)...)
+}
+
+// goalWords returns the flags for what a conversion's cache holds.
+func goalWords(record convert.Summary) []string {
+	switch l := record.Latent; {
+	case l != nil:
+		words := []string{"--kv-rank", strconv.Itoa(l.Rank), "--rope-dim", strconv.Itoa(l.RopeDim)}
+		if l.QueryRank > 0 {
+			words = append(words, "--query-rank", strconv.Itoa(l.QueryRank))
+		}
+		if record.LatentBias {
+			words = append(words, "--latent-bias")
+		}
+		return words
+	case record.GroupsPerLayer != nil:
+		return []string{"--groups-per-layer", strings.Join(strings.Fields(strings.Trim(fmt.Sprint(record.GroupsPerLayer), "[]")), ",")}
+	}
+	return []string{"--groups", strconv.Itoa(record.Groups)}
 }
 
 // plainWord matches a word that no shell changes.

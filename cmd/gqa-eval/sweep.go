@@ -32,6 +32,9 @@ Each entry of --methods is one curve over the group counts: a method, followed b
                               --calibration and up-trained with the original as teacher
   METHOD[+similar][+refine=STEPS][+ce|+kl|+mixed]
                               options as in gqa-convert's --method, --grouping and --refine and gqa-train's --loss
+  mla[+refine=STEPS][+ce|+kl|+mixed]
+                              multi-head latent attention (gqa-convert --target mla) whose cache takes as many bytes as
+                              the groups'; a quarter of its numbers is rotary
 
 The first two are the default; the second is left out if the model's attention does not support it. All curves are up-trained
 with the same recipe (--recipe and --set) and for the same number of steps (--steps, or --alpha as a fraction of

@@ -51,8 +51,8 @@ func (f *sweepFlags) addData(fl *pflag.FlagSet) {
 	fl.StringVar(&f.valid, "valid", "", "evaluation data, which must not be part of the training data (default for the sample: its own)")
 	fl.StringVar(&f.textKey, "text-key", "", "`KEY` of the text in JSON records (default: the recipe's text_key, or text)")
 	fl.IntSliceVar(&f.groups, "groups", nil, "group counts to convert to; the model's own number of KV heads is the control (default: that number, then halved down to 1)")
-	fl.StringSliceVar(&f.methods, "methods", nil, fmt.Sprintf("curves; each is one of the methods %v with options joined by + (default: mean,calibrated+similar+kl)", convert.Methods))
-	fl.StringVar(&f.o.Calibration, "calibration", "", "calibration text for align, calibrated, similar and refine (default: --data)")
+	fl.StringSliceVar(&f.methods, "methods", nil, fmt.Sprintf("curves; each is one of the methods %v with options joined by + (default: mean,calibrated+similar+kl)", sweep.Methods))
+	fl.StringVar(&f.o.Calibration, "calibration", "", "calibration text for align, calibrated, mla, similar and refine (default: --data)")
 	cli.NumberVar(fl, &f.o.CalibrationTokens, "calibration-tokens", 32768, 1, limits.Count, "number of calibration tokens")
 	cli.NumberVar(fl, &f.steps, "steps", 0, 0, limits.Count, "up-training steps per conversion (0: none; default: the recipe's)")
 	cli.NumberVar(fl, &f.alpha, "alpha", 0, 0, 1, "up-training tokens per conversion as a fraction of --original-tokens, instead of --steps")
@@ -101,8 +101,10 @@ func (f sweepFlags) options() (o sweep.Options, err error) {
 	}
 	o.OriginalTokens = o.Recipe.OriginalTokens
 	o.Curves, o.Notes, err = f.curves(defaults, o.Recipe.Steps > 0)
-	if o.Calibration == "" && slices.ContainsFunc(o.Curves, func(c sweep.Curve) bool { return c.Method == convert.Calibrated }) {
-		o.Notes = append(o.Notes, "there is no text to run the model on: method calibrated goes by the weights alone; give --calibration")
+	for _, method := range []convert.Method{convert.Calibrated, convert.MethodLatent} {
+		if o.Calibration == "" && slices.ContainsFunc(o.Curves, func(c sweep.Curve) bool { return c.Method == method }) {
+			o.Notes = append(o.Notes, fmt.Sprintf("there is no text to run the model on: method %s goes by the weights alone; give --calibration", method))
+		}
 	}
 	return o, err
 }

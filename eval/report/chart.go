@@ -1,6 +1,9 @@
 package report
 
-import "slices"
+import (
+	"slices"
+	"strings"
+)
 
 // chart is what the page's script draws.
 type chart struct {
@@ -33,6 +36,7 @@ type chartCurve struct {
 type chartPoint struct {
 	Name     string                `json:"name"`
 	Groups   int                   `json:"groups"`
+	Size     string                `json:"size"` // what a cache holds, beside the mark
 	Curve    int                   `json:"curve"`
 	Setting  int                   `json:"setting"`
 	Base     bool                  `json:"base"`
@@ -79,7 +83,7 @@ func (r Report) chart(rows []row, rec Recommendation) chart {
 // chartPoint returns what the point is and what was measured.
 func (p row) chartPoint(figures []figureKind) chartPoint {
 	out := chartPoint{
-		Name: p.Name(), Groups: p.Groups, Base: p.isBase(), Training: p.Training, Layers: p.Layers,
+		Name: p.Name(), Groups: p.Groups, Size: strings.TrimPrefix(p.size(), "g="), Base: p.isBase(), Training: p.Training, Layers: p.Layers,
 		Values: map[string]float64{}, Bars: map[string][2]float64{}, Texts: map[string][2]string{},
 	}
 	for _, f := range figures {

@@ -61,6 +61,9 @@ func (p Point) check() error {
 	if strings.TrimSpace(p.Method) == "" {
 		return errors.New("method is empty")
 	}
+	if l := p.Latent; l != nil && (l.Rank < 1 || l.RopeDim < 1) {
+		return fmt.Errorf("latent has kv_lora_rank %d and qk_rope_head_dim %d; want at least 1 of both", l.Rank, l.RopeDim)
+	}
 	for _, f := range []struct {
 		key   string
 		value float64

@@ -27,6 +27,9 @@ func (r Report) csv(w io.Writer) error {
 		{"folder", func(p row) string { return p.Folder }},
 	}
 	rows := r.rows()
+	if slices.ContainsFunc(rows, func(p row) bool { return p.Latent != nil }) {
+		columns = append(columns, latentColumns...)
+	}
 	for _, f := range r.measures() {
 		columns = append(columns, slices.DeleteFunc(csvColumns(f.Name), func(c csvColumn) bool {
 			return !slices.ContainsFunc(rows, func(p row) bool { return c.text(p) != "" })
@@ -41,6 +44,21 @@ func (r Report) csv(w io.Writer) error {
 		}
 	}
 	return out.WriteAll(records)
+}
+
+// latentColumns are there if some point has latent attention.
+var latentColumns = []csvColumn{
+	{"kv_lora_rank", ofLatent(func(l *Latent) int { return l.Rank })},
+	{"qk_rope_head_dim", ofLatent(func(l *Latent) int { return l.RopeDim })},
+}
+
+func ofLatent(size func(*Latent) int) func(row) string {
+	return func(p row) string {
+		if p.Latent == nil {
+			return ""
+		}
+		return strconv.Itoa(size(p.Latent))
+	}
 }
 
 // csvColumns returns all columns that a figure may have.

@@ -1,7 +1,6 @@
 package report
 
 import (
-	"fmt"
 	"image/color"
 	"math"
 	"slices"
@@ -38,7 +37,7 @@ func (l *labels) add(all []series, a axes) {
 		xys := s.xys(a)
 		l.lines, l.points = append(l.lines, xys), append(l.points, xys...)
 		for i, p := range s.points {
-			name := fmt.Sprintf("g=%d", p.Groups)
+			name := p.size()
 			if p.Method == MethodMHA {
 				name = "MHA"
 			}

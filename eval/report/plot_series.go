@@ -42,7 +42,7 @@ var hues = []struct {
 }
 
 // known are the methods whose first recipe has the same colour in every report.
-var known = []string{"mean", "calibrated", "align", "first", "random"}
+var known = []string{"mean", "calibrated", "align", "first", "random", "mla"}
 
 // dashes distinguish the alphas above 0 of one recipe; the smallest is solid.
 var dashes = [][]vg.Length{nil, {6, 2}, {6, 2, 1, 2}, {2, 2}}
@@ -123,7 +123,7 @@ func hueOf(recipes []Point) []int {
 		}
 		taken[of[i]] = true
 	}
-	next := len(known)
+	next := len(hues) - 1 // the last is the least frequent
 	for _, i := range others {
 		for tries := 0; tries < len(hues) && taken[next%len(hues)]; tries++ {
 			next++

@@ -58,7 +58,7 @@ func (r Report) Recommend() Recommendation {
 	}
 	rec.Named, rec.Point, rec.Facts, rec.Broken = true, best.Point, best.facts(), rules.broken(best)
 	rec.Made = best.recipe() + " " + best.uptraining()
-	rec.Headline = "Ship " + best.groupsText()
+	rec.Headline = "Ship " + best.CacheText()
 	if !rec.Meets() {
 		rec.Headline = "No point meets the rules"
 	}
@@ -83,7 +83,7 @@ func (rec Recommendation) sentence() string {
 		}
 		return text
 	}
-	return fmt.Sprintf("%s. The nearest is %s (%s): %s. %s.", rec.Headline, rec.Point.groupsText(), rec.Made, what, strings.Join(rec.Broken, ". "))
+	return fmt.Sprintf("%s. The nearest is %s (%s): %s. %s.", rec.Headline, rec.Point.CacheText(), rec.Made, what, strings.Join(rec.Broken, ". "))
 }
 
 // rules returns the rules of the report.
@@ -201,9 +201,12 @@ func (p row) lossFact() Fact {
 	return f
 }
 
-// groupsText returns "1 group" or "4 groups".
-func (p Point) groupsText() string {
-	if p.Groups == 1 {
+// CacheText returns "1 group", "4 groups", or "MLA, 112 + 16" for latent attention.
+func (p Point) CacheText() string {
+	switch {
+	case p.Latent != nil:
+		return p.Cache()
+	case p.Groups == 1:
 		return "1 group"
 	}
 	return fmt.Sprintf("%d groups", p.Groups)

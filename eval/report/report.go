@@ -53,10 +53,13 @@ type Report struct {
 
 // Point is one model of a trade-off: how it was made and what was measured.
 type Point struct {
-	// Groups is the number of KV heads.
+	// Groups is the number of KV heads; for latent attention, the number of the baseline's KV heads whose cache has the same size, or the
+	// nearest.
 	Groups int `json:"groups"`
-	// Method is the way in which K/V heads became one: mean, first, random, align, calibrated; or MethodMHA for the
-	// original model.
+	// Latent holds the sizes of latent attention, which has no groups.
+	Latent *Latent `json:"latent,omitempty"`
+	// Method is the way in which K/V heads became one: mean, first, random, align, calibrated; or mla for latent attention, or MethodMHA for
+	// the original model.
 	Method string `json:"method"`
 	// Recipe describes everything that was done if Method is not sufficient, such as the grouping of heads and the loss
 	// of the up-training. Points with the same recipe form one curve. Empty means the same as Method.
@@ -95,6 +98,12 @@ type Point struct {
 	Continuation string `json:"continuation,omitempty"`
 }
 
+// Latent holds the sizes of latent attention: a cache holds a latent and a rotary key for each token and layer.
+type Latent struct {
+	Rank    int `json:"kv_lora_rank"` // width of the latent
+	RopeDim int `json:"qk_rope_head_dim"`
+}
+
 // Version is that of the reports that this package writes; see [Report].
 const Version = 2
 
@@ -120,13 +129,21 @@ const (
 // recipe returns the recipe of the point, which is the name of its curve.
 func (p Point) recipe() string { return cmp.Or(p.Recipe, p.Method) }
 
-// Name identifies a point of a report: "g=2 align" or "g=2 calibrated+similar+kl α=0.005".
+// Name identifies a point of a report: "g=2 align" or "g=2 calibrated+similar+kl α=0.005"; for latent attention "112+16 mla".
 func (p Point) Name() string {
-	name := fmt.Sprintf("g=%d %s", p.Groups, p.recipe())
+	name := p.size() + " " + p.recipe()
 	if p.Alpha > 0 {
 		name += " α=" + strconv.FormatFloat(p.Alpha, 'g', 3, 64)
 	}
 	return name
+}
+
+// size returns what a cache holds, as short as it can be: g=2, or 112+16 for latent attention.
+func (p Point) size() string {
+	if p.Latent != nil {
+		return fmt.Sprintf("%d+%d", p.Latent.Rank, p.Latent.RopeDim)
+	}
+	return fmt.Sprintf("g=%d", p.Groups)
 }
 
 // Read reads a report from its folder or from a file. All keys except a point's recipe are required, no others are

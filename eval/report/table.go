@@ -13,7 +13,15 @@ import (
 // madeTitles are the first columns of a table: how a point was made. made returns their cells.
 var madeTitles = []string{"Groups", "Method", "Up-trained tokens"}
 
-func (p Point) made() []string { return []string{strconv.Itoa(p.Groups), p.recipe(), p.uptrained()} }
+func (p Point) made() []string { return []string{p.Cache(), p.recipe(), p.uptrained()} }
+
+// Cache says what a cache holds: the number of KV heads, or the widths of a latent and of a rotary key.
+func (p Point) Cache() string {
+	if p.Latent != nil {
+		return fmt.Sprintf("MLA, %d + %d", p.Latent.Rank, p.Latent.RopeDim)
+	}
+	return strconv.Itoa(p.Groups)
+}
 
 // uptrained returns the tokens of the up-training, and their share of the original pre-training.
 func (p Point) uptrained() string {

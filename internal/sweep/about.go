@@ -92,8 +92,8 @@ func recordOf(model string) (s convert.Summary) {
 	return s
 }
 
-// layerErrors returns the error of each attention: that of its output if it was fitted, otherwise the mean over what the shared heads
-// contribute to it.
+// layerErrors returns the error of each attention: that of its output if it was fitted, otherwise the mean over what the shared heads, or the
+// keys and values of latent attention, contribute to it.
 func layerErrors(record convert.Summary) (all []report.LayerError) {
 	for _, l := range record.Layers {
 		e := report.LayerError{Name: fmt.Sprint(l.Layer)}
@@ -105,6 +105,8 @@ func layerErrors(record convert.Summary) (all []report.LayerError) {
 			e.Error = l.Fit.After
 		case l.Readout != nil:
 			e.Error = l.Readout.After
+		case l.Latent != nil:
+			e.Error = (l.Latent.KeysError + l.Latent.ValuesError) / 2
 		default:
 			for _, g := range l.Groups {
 				e.Error += (g.K.Error + g.V.Error) / float64(2*len(l.Groups))

@@ -11,7 +11,6 @@ import (
 	"gqa/checkpoints"
 	"gqa/checkpoints/sample"
 	"gqa/configs"
-	"gqa/convert"
 	"gqa/convert/calibrate"
 	"gqa/eval"
 	"gqa/internal/data"
@@ -82,7 +81,7 @@ func (s *sweep) checkConversions(src *weights.Source) error {
 			if slices.Contains(s.o.Curves[:i], c) || slices.Contains(s.o.Groups[:j], g) {
 				return fmt.Errorf("%d groups by %s are requested twice", g, c)
 			}
-			if _, err := convert.NewPlan(src, c.options(g, text)); err != nil {
+			if err := c.check(src, g, text); err != nil {
 				return err
 			}
 		}

@@ -10,6 +10,7 @@ import (
 	"slices"
 
 	"gqa/checkpoints"
+	"gqa/convert"
 	"gqa/eval"
 	"gqa/eval/report"
 	"gqa/eval/tasks"
@@ -199,7 +200,10 @@ func methodOf(m *eval.Model, path string) string {
 	if method := recordOf(folder).Method; method != "" {
 		return string(method)
 	}
-	if m.Arch.KVHeads == m.Arch.Heads {
+	switch {
+	case m.Arch.IsLatent():
+		return string(convert.MethodLatent)
+	case m.Arch.KVHeads == m.Arch.Heads:
 		return report.MethodMHA
 	}
 	return unknownMethod

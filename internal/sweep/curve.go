@@ -7,19 +7,24 @@ import (
 	"strconv"
 	"strings"
 
+	"gqa/configs"
 	"gqa/configs/recipe"
 	"gqa/convert"
 	"gqa/convert/calibrate"
 	"gqa/internal/limits"
 )
 
-// Curve is what is done at each number of groups: the merge of the heads, and the loss of the up-training.
+// Curve is what is done at each number of groups: the merge of the heads, or latent attention with a cache of the same size, and the loss
+// of the up-training.
 type Curve struct {
 	Method   convert.Method
 	Grouping convert.Grouping
 	Refine   int         // steps of fitting; 0 for none
 	Loss     recipe.Loss // of the up-training: CE, or KL or Mixed with the original as teacher; empty means the recipe's
 }
+
+// Methods lists the methods that a curve can name.
+var Methods = append(slices.Clone(convert.Methods), string(convert.MethodLatent))
 
 // uptrainings are the losses that a curve can name.
 var uptrainings = []recipe.Loss{recipe.CE, recipe.KL, recipe.Mixed}
@@ -28,8 +33,8 @@ var uptrainings = []recipe.Loss{recipe.CE, recipe.KL, recipe.Mixed}
 func ParseCurve(text string) (Curve, error) {
 	method, rest, more := strings.Cut(text, "+")
 	c := Curve{Method: convert.Method(method), Grouping: convert.Contiguous}
-	if !slices.Contains(convert.Methods, method) {
-		return c, fmt.Errorf("%q is unknown; want one of %v", method, convert.Methods)
+	if !slices.Contains(Methods, method) {
+		return c, fmt.Errorf("%q is unknown; want one of %v", method, Methods)
 	}
 	for more {
 		var part string
@@ -45,6 +50,8 @@ func ParseCurve(text string) (Curve, error) {
 func (c *Curve) add(part string) error {
 	steps, refine := strings.CutPrefix(part, "refine=")
 	switch {
+	case part == string(convert.Similar) && c.latent():
+		return fmt.Errorf("latent attention has no groups that heads could be %s in; want refine=STEPS, ce, kl or mixed", part)
 	case part == string(convert.Similar):
 		c.Grouping = convert.Similar
 	case slices.Contains(uptrainings, recipe.Loss(part)):
@@ -90,16 +97,46 @@ func (c *Curve) UnmarshalText(text []byte) (err error) {
 	return err
 }
 
-// reads reports whether the curve's conversions can use text.
-func (c Curve) reads() bool { return c.options(1, nil).Merges() }
+// latent reports whether the curve's conversions have latent attention.
+func (c Curve) latent() bool { return c.Method == convert.MethodLatent }
 
-// options returns the options of the curve's conversions to groups KV heads, with the text if they can use it.
-func (c Curve) options(groups int, text *calibrate.Data) convert.Options {
+// reads reports whether the curve's conversions can use text.
+func (c Curve) reads() bool {
+	return c.latent() || convert.Options{Method: c.Method, Grouping: c.Grouping, Refine: c.Refine}.Merges()
+}
+
+// options returns the options of the curve's conversion of a to groups KV heads, or to latent attention that caches as many bytes, with the
+// text if it can use it. With the model's own number of KV heads, nothing changes.
+func (c Curve) options(a *configs.Arch, groups int, text *calibrate.Data) convert.Options {
 	o := convert.Options{Goal: convert.Groups(groups), Method: c.Method, Grouping: c.Grouping, Refine: c.Refine}
+	switch {
+	case c.latent() && groups == a.KVHeads:
+		return convert.Options{Goal: o.Goal, Method: convert.Mean, Grouping: c.Grouping}
+	case c.latent():
+		o.Goal = convert.LatentAttention(convert.LatentGoal{Bytes: a.WithKVHeads(groups).KVBytesPerToken(2)})
+		o.Target = convert.MLA
+	}
 	if o.Merges() {
 		o.Calibration = text
 	}
 	return o
+}
+
+// check returns the reason why src cannot be converted in the curve's way.
+func (c Curve) check(src *convert.Source, groups int, text *calibrate.Data) error {
+	if c.latent() {
+		if _, err := convert.NewPlan(src, paper.options(src.Arch, groups, nil)); err != nil { // groups whose bytes are meant
+			return err
+		}
+		if err := src.Arch.CheckLatent(); err != nil {
+			return fmt.Errorf("method %s: the attention cannot become latent: %w", c.Method, err)
+		}
+	}
+	_, err := convert.NewPlan(src, c.options(src.Arch, groups, text))
+	if err != nil && c.latent() {
+		return fmt.Errorf("method %s with the cache of %d groups: %w", c.Method, groups, err)
+	}
+	return err
 }
 
 // recipe returns the recipe of the curve's up-trainings, in which the original model may be the teacher.

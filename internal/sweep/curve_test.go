@@ -19,6 +19,8 @@ func TestParseCurve(t *testing.T) {
 		"mean":                  {Curve{Method: convert.Mean, Grouping: convert.Contiguous}, ""},
 		"mean+kl":               {Curve{Method: convert.Mean, Grouping: convert.Contiguous, Loss: recipe.KL}, ""},
 		"calibrated+similar+kl": {advised, ""},
+		"mla":                   {Curve{Method: convert.MethodLatent, Grouping: convert.Contiguous}, ""},
+		"mla+refine=150+kl":     {Curve{Method: convert.MethodLatent, Grouping: convert.Contiguous, Refine: 150, Loss: recipe.KL}, ""},
 		"align+mixed+refine=30+similar": {
 			Curve{Method: convert.Align, Grouping: convert.Similar, Refine: 30, Loss: recipe.Mixed}, "align+similar+refine=30+mixed",
 		},
@@ -29,9 +31,10 @@ func TestParseCurve(t *testing.T) {
 		}
 	}
 	for text, want := range map[string]string{
-		"best":                             `"best" is unknown; want one of [mean first random align calibrated]`,
+		"best":                             `"best" is unknown; want one of [mean first random align calibrated mla]`,
 		"":                                 `"" is unknown`,
 		"mean+":                            `mean+: "" is unknown; want similar, refine=STEPS, ce, kl or mixed`,
+		"mla+similar":                      `mla+similar: latent attention has no groups that heads could be similar in`,
 		"mean+most":                        `mean+most: "most" is unknown`,
 		"align+refine=0":                   `refine is "0", want a number of steps`,
 		"align+refine=9223372036854775807": `refine is "9223372036854775807", want a number of steps`,

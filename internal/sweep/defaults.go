@@ -53,8 +53,7 @@ func DefaultsOf(model string) (Defaults, error) {
 
 // suits returns the reason why a model's heads cannot be merged in the curve's way, or nil if they can.
 func (c Curve) suits(src *weights.Source) error {
-	_, err := convert.NewPlan(src, c.options(src.Arch.KVHeads, &calibrate.Data{}))
-	return err
+	return c.check(src, src.Arch.KVHeads, &calibrate.Data{})
 }
 
 // Groups returns the default group counts of a sweep: the model's KV heads, followed repeatedly by the largest proper

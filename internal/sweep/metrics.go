@@ -12,6 +12,8 @@ import (
 type comparison struct {
 	baseline map[string]eval.Figure // nil until the first is measured
 	scores   report.Scores
+	groups   int   // KV heads of the first
+	bytes    int64 // that these take for a token
 }
 
 // metrics returns the figures of a model.
@@ -44,11 +46,19 @@ func figures(q *eval.Quality, l *eval.Latency) map[string]eval.Figure {
 
 // point returns a point with what was measured; how it was made is for the caller to fill in.
 func (c *comparison) point(m *eval.Model, q *eval.Quality, l *eval.Latency) report.Point {
-	return report.Point{
+	if c.baseline == nil {
+		c.groups, c.bytes = m.Arch.KVHeads, l.KVBytesPerToken
+	}
+	p := report.Point{
 		Groups: m.Arch.KVHeads, Loss: q.Loss, LossStderr: q.LossStderr, Perplexity: q.Perplexity,
 		DecodeMsPerToken: l.DecodeMSPerTok, DecodeTokensPerS: l.TokensPerS, PrefillMs: l.PrefillMS, Batch: l.Batch, Context: l.Context,
 		KVBytesPerToken: l.KVBytesPerToken, Params: m.Parameters, Metrics: c.metrics(q, l),
 	}
+	if m.Arch.IsLatent() {
+		p.Latent = &report.Latent{Rank: m.Arch.Latent.Rank, RopeDim: m.Arch.Latent.RopeDim}
+		p.Groups = max(1, int(math.Round(float64(c.groups)*float64(l.KVBytesPerToken)/float64(c.bytes))))
+	}
+	return p
 }
 
 // write writes a report of the models into dir, with their scores.

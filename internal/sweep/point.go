@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 
+	"gqa/configs"
 	"gqa/configs/recipe"
 	"gqa/convert"
 	"gqa/convert/calibrate"
@@ -17,7 +18,7 @@ import (
 type Point struct {
 	Model  string // the original, a folder or file
 	Curve  Curve
-	Groups int
+	Groups int    // or those whose cache has the size of the point's latent attention
 	Seed   uint64 // of the conversion
 	Device string // that converts and evaluates; empty means the processor
 	// Text reads the text that the conversion uses. It is called only if the curve's method uses text; nil means that
@@ -47,7 +48,11 @@ func (p Point) Convert(ctx context.Context, w Watcher) error {
 	if err != nil {
 		return err
 	}
-	w.stage(fmt.Sprintf("converting to %d groups by %s", p.Groups, p.Curve.conversion()), plan.MergeWork())
+	size := fmt.Sprintf("%d groups", p.Groups)
+	if o.Goal.Latent() != nil {
+		size = "the cache of " + size
+	}
+	w.stage(fmt.Sprintf("converting to %s by %s", size, p.Curve.conversion()), plan.MergeWork())
 	_, err = plan.Run(ctx, p.Conversion, convert.RunOptions{OnMerge: w.steps})
 	return err
 }
@@ -60,7 +65,7 @@ func (p Point) options(ctx context.Context, src *convert.Source) (o convert.Opti
 			return o, err
 		}
 	}
-	o = p.Curve.options(p.Groups, text)
+	o = p.Curve.options(src.Arch, p.Groups, text)
 	o.Device = p.Device
 	o.Seed = p.Seed
 	return o, nil
@@ -86,10 +91,18 @@ func (p Point) Measure(
 	if err != nil {
 		return nil, nil, err
 	}
-	w.stage(fmt.Sprintf("evaluating %s at %d groups", p.Curve, m.Arch.KVHeads), int(o.Windows(d)))
+	w.stage(fmt.Sprintf("evaluating %s at %s", p.Curve, cacheText(m.Arch)), int(o.Windows(d)))
 	o.Progress = w.steps
 	q, err := eval.MeasureQuality(ctx, m, d, o)
 	return m, q, err
+}
+
+// cacheText says what the cache of a model holds: 4 groups, or a latent of 48 + 16.
+func cacheText(a *configs.Arch) string {
+	if a.IsLatent() {
+		return fmt.Sprintf("a latent of %d + %d", a.Latent.Rank, a.Latent.RopeDim)
+	}
+	return fmt.Sprintf("%d groups", a.KVHeads)
 }
 
 // uptrained reports whether the point is up-trained rather than only converted.

@@ -121,7 +121,7 @@ func (s *sweep) addPoint(ctx context.Context, p Point, dir string, tokens int64)
 	if err != nil {
 		return err
 	}
-	if err := measureTasks(ctx, m, s.tasks, s.o.Tasks, fmt.Sprintf("%s at %d groups", p.Curve, m.Arch.KVHeads), q, s.watch); err != nil {
+	if err := measureTasks(ctx, m, s.tasks, s.o.Tasks, fmt.Sprintf("%s at %s", p.Curve, cacheText(m.Arch)), q, s.watch); err != nil {
 		return err
 	}
 	s.report.Machine = m.MachineName()
@@ -131,7 +131,7 @@ func (s *sweep) addPoint(ctx context.Context, p Point, dir string, tokens int64)
 	}
 	known := m.Described()
 	s.untimed = append(s.untimed, untimed{
-		name: fmt.Sprintf("%d groups", m.Arch.KVHeads), path: dir, same: strconv.Itoa(m.Arch.KVHeads), model: known,
+		name: cacheText(m.Arch), path: dir, same: cacheText(m.Arch), model: known,
 		o: eval.LatencyOptions{Batch: s.o.Batch, Context: s.o.Context, PromptLen: min(s.o.Context, promptLen)},
 		done: func(l *eval.Latency) error {
 			point := s.compared.point(known, q, l)
@@ -143,7 +143,7 @@ func (s *sweep) addPoint(ctx context.Context, p Point, dir string, tokens int64)
 			return nil
 		},
 	})
-	slog.Info("point", "number", fmt.Sprintf("%d of %d", s.number, s.of), "method", p.Curve.String(), "groups", m.Arch.KVHeads, "uptrain_tokens", tokens, "loss", round(q.Loss))
+	slog.Info("point", "number", fmt.Sprintf("%d of %d", s.number, s.of), "method", p.Curve.String(), "groups", p.Groups, "uptrain_tokens", tokens, "loss", round(q.Loss))
 	return nil
 }
 

@@ -376,7 +376,7 @@ func TestDeviceOfPoints(t *testing.T) {
 	s := &sweep{o: small(t), heads: 8}
 	s.o.Recipe.Device = "cuda:7"
 	for _, p := range s.points() {
-		o, err := p.options(t.Context(), nil)
+		o, err := p.options(t.Context(), &convert.Source{})
 		if err != nil || p.Device != "cuda:7" || o.Device != "cuda:7" {
 			t.Errorf("%s at %d groups: evaluated on %q, converted on %q; %v", p.Curve, p.Groups, p.Device, o.Device, err)
 		}

@@ -31,11 +31,13 @@ if [ ! -d study/llama-98m ]; then
 fi
 
 # Conversions come first, since several cells need the same one, and all cells of a number of groups are of one process.
-for cells in "" -a0.005-.+ -a0.05-.+; do
-	for groups in 12 4 2 1 6; do
-		while [ "$(jobs -pr | wc -l)" -ge "${JOBS:-3}" ]; do wait -n; done
-		"$STUDY" -only "^llama-98m-.+-g$groups-s${SEED:-[0-9]+}$cells\$" &
+for starts in "(mean|grouped|refined)" "latent.*"; do
+	for cells in "" -a0.005-.+ -a0.05-.+; do
+		for groups in 12 4 2 1 6; do
+			while [ "$(jobs -pr | wc -l)" -ge "${JOBS:-3}" ]; do wait -n; done
+			"$STUDY" -only "^llama-98m-$starts-g$groups-s${SEED:-[0-9]+}$cells\$" &
+		done
+		wait
 	done
-	wait
 done
 "$STUDY" -only '^$' -decode # with nothing beside it

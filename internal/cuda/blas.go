@@ -82,8 +82,6 @@ type Product struct {
 	M, N, K     int
 	Alpha, Beta float32
 	A, B, C     Matrix
-	// Count is a number of products of matrices that follow each other in memory, the first of which are A, B and C. 0 means 1.
-	Count int
 	// Fastest makes the first call of a kind of product measure the algorithms that cuBLASLt offers, rather than follow its
 	// estimate. Different runs may then choose different ones, which round differently.
 	Fastest bool
@@ -99,7 +97,6 @@ func (p Product) String() string {
 type productKey struct {
 	ta, tb        bool
 	m, n, k       int
-	count         int
 	lda, ldb, ldc int
 	types         [3]Type
 	aligned       [3]uint32
@@ -180,8 +177,6 @@ const (
 	compute64F         = 70
 	descTransA         = 3
 	descTransB         = 4
-	layoutCount        = 5
-	layoutStride       = 6
 	prefWorkspaceBytes = 1
 	prefReductions     = 3
 	prefAlignmentA     = 5 // followed by those of B, C and D
@@ -190,7 +185,7 @@ const (
 // productPlan returns the way in which a product is computed.
 func (g *GPU) productPlan(p Product) (*productPlan, error) {
 	key := productKey{
-		p.TA, p.TB, p.M, p.N, p.K, p.Count, p.A.LD, p.B.LD, p.C.LD,
+		p.TA, p.TB, p.M, p.N, p.K, p.A.LD, p.B.LD, p.C.LD,
 		[3]Type{p.A.Type, p.B.Type, p.C.Type},
 		[3]uint32{alignment(p.A), alignment(p.B), alignment(p.C)},
 		p.Beta != 0, p.Fastest, p.Rounded,
@@ -220,7 +215,7 @@ func (g *GPU) productPlan(p Product) (*productPlan, error) {
 func (g *GPU) fastest(p Product, plan *productPlan, algorithms []algorithm) (best algorithm, err error) {
 	const times = 3
 	if p.Beta != 0 { // C must not change
-		size := uint64(max(1, p.Count) * p.M * p.C.LD * p.C.Type.size())
+		size := uint64(p.M * p.C.LD * p.C.Type.size())
 		if cuMemAlloc(&p.C.At, size) != 0 {
 			return algorithms[0], nil // there is no memory for it
 		}
@@ -280,14 +275,7 @@ func (plan *productPlan) describe(p Product) error {
 		if transposed {
 			rows, cols = cols, rows
 		}
-		err := blasError(ltLayoutCreate(to, int32(m.Type), uint64(cols), uint64(rows), int64(m.LD)), "cublasLtMatrixLayoutCreate")
-		if err != nil || p.Count <= 1 {
-			return err
-		}
-		count, stride := int32(p.Count), int64(rows*m.LD)
-		return cmp.Or(
-			blasError(ltLayoutSet(*to, layoutCount, unsafe.Pointer(&count), 4), "cublasLtMatrixLayoutSetAttribute"),
-			blasError(ltLayoutSet(*to, layoutStride, unsafe.Pointer(&stride), 8), "cublasLtMatrixLayoutSetAttribute"))
+		return blasError(ltLayoutCreate(to, int32(m.Type), uint64(cols), uint64(rows), int64(m.LD)), "cublasLtMatrixLayoutCreate")
 	}
 	if err := layout(&plan.a, p.A, p.M, p.K, p.TA); err != nil {
 		return err

@@ -133,18 +133,11 @@ func (d *Device) GateBackward(act activation.Func, dgate, dup device.Rows, dy de
 
 // Gemm implements device.Products.
 func (d *Device) Gemm(ta, tb bool, m, n, k int, alpha float32, a device.Buffer, lda int, b device.Buffer, ldb int, beta float32, c device.Buffer, ldc int) {
-	d.gemms(1, ta, tb, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc)
-}
-
-// gemms is Gemm of count matrices that follow each other.
-func (d *Device) gemms(
-	count int, ta, tb bool, m, n, k int, alpha float32, a device.Buffer, lda int, b device.Buffer, ldb int, beta float32, c device.Buffer, ldc int,
-) {
 	if m == 0 || n == 0 || d.stopped() {
 		return
 	}
 	d.gpu.Multiply(cuda.Product{
-		TA: ta, TB: tb, M: m, N: n, K: k, Alpha: alpha, Beta: beta, A: matrix(a, lda), B: matrix(b, ldb), C: matrix(c, ldc), Count: count,
+		TA: ta, TB: tb, M: m, N: n, K: k, Alpha: alpha, Beta: beta, A: matrix(a, lda), B: matrix(b, ldb), C: matrix(c, ldc),
 		Fastest: d.options.Nondeterministic && a.Format() != device.F32, Rounded: d.rounds && a.Format() == device.F32,
 	})
 }

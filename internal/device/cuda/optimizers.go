@@ -90,70 +90,48 @@ func (d *Device) Decode(x, codes, scales device.Buffer) {
 	d.each(optimSource, "decode", n, addr(x), addr(codes), addr(scales), uint64(codes.Format()), uint64(n))
 }
 
-// Muon implements device.Optimizers. Matrices of one shape are orthogonalised together, since small products fill no GPU.
+// Muon implements device.Optimizers.
 func (d *Device) Muon(steps []device.MuonStep, scale device.Buffer) {
-	for len(steps) > 0 {
-		rows, cols, most := steps[0].Rows, steps[0].Cols, max(1, muonTogether/(steps[0].Rows*steps[0].Cols))
-		var alike, others []device.MuonStep
-		for _, s := range steps {
-			if s.Rows == rows && s.Cols == cols && len(alike) < most {
-				alike = append(alike, s)
-			} else {
-				others = append(others, s)
-			}
-		}
-		d.muon(alike, rows, cols, scale)
-		steps = others
+	for _, s := range steps {
+		d.muon(s, scale)
 	}
 }
 
+// The number of steps of Muon's iteration, and the coefficients of its quintic polynomial (Jordan et al. 2024).
 const (
-	// The number of steps of Muon's iteration, and the coefficients of its quintic polynomial (Jordan et al. 2024).
 	muonSteps           = 5
 	muonA, muonB, muonC = 3.4445, -4.7750, 2.0315
-	// muonTogether is the most numbers of matrices that are orthogonalised together: 14 of 768 × 768.
-	muonTogether = 1 << 23
 )
 
-// muon performs the steps of matrices [rows, cols]. With activations in bfloat16, so is the iteration, which is stable in it (Jordan et
-// al. 2024).
-func (d *Device) muon(steps []device.MuonStep, rows, cols int, scale device.Buffer) {
-	n := rows * cols
-	x, total := d.New(d.options.Activations, len(steps)*n), d.New(device.F32, 2) // total is one 64-bit number
-	defer d.Free(x)
-	defer d.Free(total)
-	for i, s := range steps {
-		d.each(optimSource, "muon_average", n, addr(s.G), addr(s.M), addr(scale), cuda.Float(float32(1-s.Momentum)), cuda.Float(float32(s.Momentum)), uint64(n))
-		d.sum(total.Addr(), []device.Term{{X: s.G, Weight: 1, Squares: true}})
-		d.each(optimSource, "normalise", n, addr(s.G), addr(total), uint64(n))
-		d.Copy(x.Slice(i*n, (i+1)*n), s.G)
-	}
-	d.orthogonalise(x, len(steps), rows, cols)
-	for i, s := range steps {
-		d.Copy(s.G, x.Slice(i*n, (i+1)*n))
-		size := s.LR * s.Size * math.Sqrt(float64(max(rows, cols)))
-		d.each(optimSource, "muon_step", n, addr(s.P), addr(s.G), addr(scale), cuda.Float(float32(1-s.LR*s.Decay)), cuda.Float(float32(size)), uint64(n))
-	}
+func (d *Device) muon(s device.MuonStep, scale device.Buffer) {
+	n := s.Rows * s.Cols
+	d.each(optimSource, "muon_average", n, addr(s.G), addr(s.M), addr(scale), cuda.Float(float32(1-s.Momentum)), cuda.Float(float32(s.Momentum)), uint64(n))
+	d.orthogonalise(s.G, s.Rows, s.Cols)
+	size := s.LR * s.Size * math.Sqrt(float64(max(s.Rows, s.Cols)))
+	d.each(optimSource, "muon_step", n, addr(s.P), addr(s.G), addr(scale), cuda.Float(float32(1-s.LR*s.Decay)), cuda.Float(float32(size)), uint64(n))
 }
 
-// orthogonalise keeps the singular vectors of each of count matrices x [rows, cols] with the norm 1, and brings its singular values close
-// to 1 by the iteration X = (a + b·XXᵀ + c·(XXᵀ)²)·X.
-func (d *Device) orthogonalise(x device.Buffer, count, rows, cols int) {
+// orthogonalise keeps the singular vectors of g [rows, cols] and brings its singular values close to 1 by the iteration X
+// = (a + b·XXᵀ + c·(XXᵀ)²)·X.
+func (d *Device) orthogonalise(g device.Buffer, rows, cols int) {
+	total := d.New(device.F32, 2) // one 64-bit number
+	d.sum(total.Addr(), []device.Term{{X: g, Weight: 1, Squares: true}})
+	d.each(optimSource, "normalise", g.Len(), addr(g), addr(total), uint64(g.Len()))
 	n, tall := min(rows, cols), rows > cols
-	square, poly, next := d.New(x.Format(), count*n*n), d.New(x.Format(), count*n*n), d.New(x.Format(), x.Len())
+	square, poly, next := d.New(device.F32, n*n), d.New(device.F32, n*n), d.New(device.F32, g.Len())
 	for range muonSteps {
-		d.gemms(count, tall, !tall, n, n, max(rows, cols), 1, x, cols, x, cols, 0, square, n)
+		d.Gemm(tall, !tall, n, n, max(rows, cols), 1, g, cols, g, cols, 0, square, n)
 		d.Copy(poly, square)
-		d.gemms(count, false, false, n, n, n, muonC, square, n, square, n, muonB, poly, n)
-		d.Copy(next, x)
+		d.Gemm(false, false, n, n, n, muonC, square, n, square, n, muonB, poly, n)
+		d.Copy(next, g)
 		if tall {
-			d.gemms(count, false, false, rows, cols, n, 1, x, cols, poly, n, muonA, next, cols)
+			d.Gemm(false, false, rows, cols, n, 1, g, cols, poly, n, muonA, next, cols)
 		} else {
-			d.gemms(count, false, false, rows, cols, n, 1, poly, n, x, cols, muonA, next, cols)
+			d.Gemm(false, false, rows, cols, n, 1, poly, n, g, cols, muonA, next, cols)
 		}
-		d.Copy(x, next)
+		d.Copy(g, next)
 	}
-	for _, b := range []device.Buffer{square, poly, next} {
+	for _, b := range []device.Buffer{total, square, poly, next} {
 		d.Free(b)
 	}
 }

@@ -349,6 +349,11 @@ func (r *run) readRest(dir string) (err error) {
 	}
 	if r.state.Files != nil {
 		r.metrics, err = os.ReadFile(filepath.Join(dir, metricsFile))
+		return err
+	}
+	all, _, err := readMetrics(filepath.Join(r.dir, metricsFile))
+	if err == nil {
+		r.metrics, err = linesTo(all, r.state.Step)
 	}
 	return err
 }

@@ -62,11 +62,11 @@ func spike(kind string, x float64, last []float64, limit float64) string {
 	return fmt.Sprintf("the %s is %.4g, %.3g standard deviations above %.4g, the mean of the last %d steps", kind, x, (x-mean)/deviation, mean, len(last))
 }
 
-// skip notes a step that was not made, unless there have been too many of them. done is false if the run is to stop for err, as it
-// does where several processes train it.
+// skip notes a step that was not made, unless there have been too many of them. done is false if the run is to stop for err. All
+// processes do the same, since they have the same err.
 func (r *run) skip(step int, err error) (why string, done bool) {
 	var bad *badStep
-	if !errors.As(err, &bad) || !r.team.alone() || r.trainer.Err() != nil || r.trainer.watch.skipped >= r.recipe.Skip.Limit {
+	if !errors.As(err, &bad) || r.trainer.Err() != nil || r.trainer.watch.skipped >= r.recipe.Skip.Limit {
 		return "", false
 	}
 	slog.Warn(fmt.Sprintf("step %d is skipped: %s", step, bad.why), "skipped", r.trainer.watch.skipped+1, "limit", r.recipe.Skip.Limit)

@@ -111,7 +111,6 @@ func (t *team) check(r *recipe.Recipe) error {
 		{"train", r.Train, r.Train == recipe.TrainAttention || r.Train == recipe.TrainLoRA},
 		{"optimizer.name", r.Optimizer.Name, r.Optimizer.Name == recipe.Adafactor},
 		{"optimizer.moments", r.Optimizer.Moments, r.Optimizer.Moments != "" && r.Optimizer.Moments != recipe.MomentsF32},
-		{"skip.spike", r.Skip.Spike, r.Skip.Spike > 0},
 		{"tasks", r.Tasks, r.Tasks != ""},
 		{"best", r.Best, r.Best != ""},
 	} {
@@ -219,18 +218,23 @@ func (r *run) together(ctx context.Context, out *outcome, err error) error {
 	if r.trainer.Err() != nil || errors.Is(err, errCache) {
 		return err // this process can go no further
 	}
-	x := []float64{out.loss, out.crossEntropy, out.divergence, count(ctx.Err() != nil), count(teacher), count(err != nil)}
+	x := []float64{
+		out.loss, out.crossEntropy, out.divergence, count(ctx.Err() != nil), count(teacher), count(err != nil), count(errors.As(err, new(*badStep))),
+	}
 	if lost := t.Sum(x); lost != nil {
 		return errors.Join(err, lost)
 	}
 	out.loss, out.crossEntropy, out.divergence = x[0], x[1], x[2]
 	r.stop = x[3] > 0
-	switch {
-	case x[5] == 0:
+	switch failed, bad := x[5], x[6]; {
+	case failed == 0:
 		return nil
-	case err == nil && x[4] > 0:
+	case x[4] > 0 && !teacher:
 		err = fmt.Errorf("%w, as another process has found", errTeacher)
-	case err == nil:
+	case x[4] > 0: // it says more
+	case bad == float64(t.Size()) && !isFinite(out.loss):
+		err = &badStep{fmt.Sprintf("the loss is %v", out.loss)}
+	case bad > 0 && bad < failed || err == nil:
 		err = errors.New("the loss of another process's windows is not finite")
 	}
 	return t.share(err)

@@ -104,7 +104,7 @@ func (t *trainer) step(n int, windows, next [][]int32) (outcome, error) {
 	}
 	for _, loss := range losses {
 		if err := t.read(&out, loss); err != nil {
-			if !isFinite(out.gradNorm) && !errors.Is(err, errTeacher) && t.Err() == nil { // and so the weights are unchanged
+			if (!isFinite(out.gradNorm) || *spiked != "") && !errors.Is(err, errTeacher) && t.Err() == nil { // and so the weights are unchanged
 				err = &badStep{err.Error()}
 			}
 			return out, err
@@ -120,26 +120,32 @@ func (t *trainer) step(n int, windows, next [][]int32) (outcome, error) {
 }
 
 // guard makes the next step depend on its losses, which it waits for, and on the norm of its gradient, if the recipe says so. spiked is
-// why the step was not made, once it is due.
+// why the step was not made, once it is due. All processes make the same decision: they sum their losses, and have the same norm.
 func (t *trainer) guard(losses []lossPart) (spiked *string, err error) {
 	limit, why := t.recipe.Skip.Spike, new(string)
 	t.Guard(nil)
 	if limit == 0 || len(t.watch.losses) < spikeLeast || t.watch.skipped >= t.recipe.Skip.Limit {
 		return why, nil
 	}
-	var out outcome
+	sum := []float64{0}
 	for _, loss := range losses {
 		value, _, _ := loss.Read()
-		out.loss += value
+		sum[0] += value
 	}
-	*why = spike("loss", out.loss, t.watch.losses, limit)
+	if err := t.Err(); err != nil {
+		return why, err
+	}
+	if err := t.team.Sum(sum); err != nil {
+		return why, err
+	}
+	*why = spike("loss", sum[0], t.watch.losses, limit)
 	t.Guard(func(norm float64) bool {
 		if *why == "" {
 			*why = spike("gradient norm", norm, t.watch.norms, limit)
 		}
 		return *why == ""
 	})
-	return why, t.Err()
+	return why, nil
 }
 
 // ahead is the part of a step that is computed before the figures of the step before it are known.
@@ -221,6 +227,7 @@ func (t *trainer) read(out *outcome, loss lossPart) error {
 	case t.teacher != nil && isFinite(ce) && !isFinite(kl):
 		return fmt.Errorf("%w: the divergence from its predictions is %v", errTeacher, kl)
 	case !isFinite(value):
+		out.loss = value
 		return fmt.Errorf("the loss is %v", value)
 	}
 	out.loss += value

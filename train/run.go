@@ -260,7 +260,7 @@ func (r *run) report(ctx context.Context, out outcome, skipped string, p pace) e
 	}
 	last := step == r.recipe.Steps
 	if (r.validates(step) || r.tasksDue(step)) && (last || !r.stopping(ctx)) { // an interrupted run validates when it is resumed
-		if err := r.validateAll(ctx, &m); err != nil {
+		if err := r.validateAll(ctx, &m, r.validates(step), r.tasksDue(step)); err != nil {
 			return err
 		}
 	}
@@ -271,20 +271,28 @@ func (r *run) report(ctx context.Context, out outcome, skipped string, p pace) e
 	return nil
 }
 
-// validateAll adds to the metrics of the step just made what is due after it.
-func (r *run) validateAll(ctx context.Context, m *Metrics) (err error) {
-	if r.validates(m.Step) && m.ValidLoss == nil {
+// validateAll adds to the metrics of the step just made what is due after it. Rank 0 measures tasks, for which the others give it their
+// parts of the weights.
+func (r *run) validateAll(ctx context.Context, m *Metrics, loss, tasks bool) error {
+	if loss {
 		if err := r.validate(m); err != nil {
 			return err
 		}
 	}
 	var figures map[string]TaskFigure
-	if r.tasksDue(m.Step) && m.Tasks == nil {
-		if figures, err = r.measureTasks(ctx, m); err != nil {
+	if tasks {
+		err := r.trainer.Lead(func() (err error) {
+			figures, err = r.measureTasks(ctx, m)
+			return err
+		})
+		if err := r.team.agree(err); err != nil {
 			return err
 		}
 	}
-	return r.judge(m, figures)
+	if err := r.team.onFirst(func() error { return r.judge(m, figures) }); err != nil {
+		return err
+	}
+	return r.shareBest(ctx)
 }
 
 // validates reports whether a validation is due after a step.
@@ -319,17 +327,28 @@ func (r *run) validate(m *Metrics) error {
 
 // catchUp makes the validation that was due when the run was interrupted.
 func (r *run) catchUp(ctx context.Context) error {
-	m, missing := r.journal.last()
-	due := r.validates(r.state.Step) && m.ValidLoss == nil || r.tasksDue(r.state.Step) && m.Tasks == nil
-	missing, err := r.team.decide(missing && m.Step == r.state.Step && due)
-	if err != nil || !missing {
+	m, ok := r.journal.last()
+	ok = ok && m.Step == r.state.Step
+	loss, err := r.team.decide(ok && r.validates(r.state.Step) && m.ValidLoss == nil)
+	if err != nil {
 		return err
+	}
+	tasks, err := r.team.decide(ok && r.tasksDue(r.state.Step) && m.Tasks == nil)
+	if err != nil || !loss && !tasks {
+		return err
+	}
+	if ok { // it is judged again
+		all := r.journal.all(r.metrics)
+		m.Best, r.best = false, bestOf(all[:len(all)-1], r.recipe.Best)
 	}
 	m.Step = r.state.Step // also where there is no journal
-	if err := r.validateAll(ctx, &m); err != nil {
+	if err := r.validateAll(ctx, &m, loss, tasks); err != nil {
 		return err
 	}
-	return r.journal.amend(m)
+	if err := r.journal.amend(m); err != nil {
+		return err
+	}
+	return r.endEarly()
 }
 
 // notify calls Observe for a step.

@@ -103,7 +103,7 @@ func (t *team) run(ctx context.Context, recipe *recipe.Recipe, o Options) (*Stat
 
 // openRest loads the recipe's tasks, and opens the teacher's cache.
 func (r *run) openRest(o Options) error {
-	if err := r.loadTasks(o.Tasks); err != nil {
+	if err := r.team.onFirst(func() error { return r.loadTasks(o.Tasks) }); err != nil {
 		return err
 	}
 	return r.openCache()

@@ -1,7 +1,6 @@
 package train
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -38,7 +37,7 @@ type Measure func(ctx context.Context, m TaskModel) (map[string]TaskFigure, erro
 // Tasks loads tasks by the names that a recipe gives, and returns what measures a model on them, on at most so many items of each; 0: all.
 type Tasks func(names []string, limit int) (Measure, error)
 
-// loadTasks loads the recipe's tasks, if it names any.
+// loadTasks loads the recipe's tasks, if it names any. Among several processes only rank 0 does.
 func (r *run) loadTasks(load Tasks) (err error) {
 	switch {
 	case r.recipe.Tasks == "":
@@ -79,7 +78,7 @@ func absoluteTasks(list string) (string, error) {
 
 // tasksDue reports whether tasks are to be measured after a step.
 func (r *run) tasksDue(step int) bool {
-	return r.measure != nil && (step == r.recipe.Steps || due(step, r.recipe.TasksEvery))
+	return r.recipe.Tasks != "" && (step == r.recipe.Steps || due(step, r.recipe.TasksEvery))
 }
 
 // measureTasks adds the figures of tasks to the metrics of the step just made. If the best checkpoint does not depend on them, a failure
@@ -114,7 +113,9 @@ func (r *run) figuresOfTasks(ctx context.Context) (figures map[string]TaskFigure
 	r.trainer.teacher.release()
 	name := "cpu"
 	if _, ok := r.trainer.device.(device.Namer); ok {
-		name = cmp.Or(r.recipe.Device, "auto")
+		if name, err = r.team.deviceName(r.recipe); err != nil {
+			return nil, err
+		}
 	}
 	return r.measure(ctx, TaskModel{Dir: dir, Arch: r.origin.arch, Device: name, Weights: r.copies})
 }
@@ -180,6 +181,23 @@ func (r *run) judge(m *Metrics, figures map[string]TaskFigure) error {
 	return nil
 }
 
+// shareBest gives all processes what rank 0 has judged, and lets all stop if one was asked to meanwhile.
+func (r *run) shareBest(ctx context.Context) error {
+	if r.team.alone() {
+		return nil
+	}
+	x := []float64{0, 0, count(ctx.Err() != nil)}
+	if r.team.first() {
+		x[0], x[1] = float64(r.best.step), float64(r.best.since)
+	}
+	if err := r.team.Sum(x); err != nil {
+		return err
+	}
+	r.best.step, r.best.since = int(x[0]), int(x[1])
+	r.stop = r.stop || x[2] > 0
+	return nil
+}
+
 // bestWeights returns a function that returns the weights of the result: the best checkpoint's, or the last ones.
 func (r *run) bestWeights() (weight func(name string) []float32, err error) {
 	if r.recipe.Best == "" || r.best.step == 0 || r.best.step == r.state.Step {
@@ -214,5 +232,5 @@ func (r *run) endEarly() error {
 		return err
 	}
 	r.identity.Recipe = values
-	return errors.Join(writeIdentity(r.dir, r.identity), writeRecipe(r.dir, r.recipe))
+	return r.team.onFirst(func() error { return errors.Join(writeIdentity(r.dir, r.identity), writeRecipe(r.dir, r.recipe)) })
 }

@@ -78,16 +78,24 @@ func (t *team) open(r *recipe.Recipe) error {
 	if t.device != nil {
 		return nil
 	}
-	name := cmp.Or(r.Device, devices.Auto)
-	if !t.alone() {
-		var err error
-		if name, err = devices.Share(name, t.world.Local); err != nil {
-			return fmt.Errorf("device is %q, %w", r.Device, err)
-		}
+	name, err := t.deviceName(r)
+	if err == nil {
+		t.device, err = openDevice(r, name)
 	}
-	var err error
-	t.device, err = openDevice(r, name)
 	return err
+}
+
+// deviceName returns the name of this process's device.
+func (t *team) deviceName(r *recipe.Recipe) (string, error) {
+	name := cmp.Or(r.Device, devices.Auto)
+	if t.alone() {
+		return name, nil
+	}
+	name, err := devices.Share(name, t.world.Local)
+	if err != nil {
+		err = fmt.Errorf("device is %q, %w", r.Device, err)
+	}
+	return name, err
 }
 
 // sharing says how the optimizer's work is divided.
@@ -111,8 +119,6 @@ func (t *team) check(r *recipe.Recipe) error {
 		{"train", r.Train, r.Train == recipe.TrainAttention || r.Train == recipe.TrainLoRA},
 		{"optimizer.name", r.Optimizer.Name, r.Optimizer.Name == recipe.Adafactor},
 		{"optimizer.moments", r.Optimizer.Moments, r.Optimizer.Moments != "" && r.Optimizer.Moments != recipe.MomentsF32},
-		{"tasks", r.Tasks, r.Tasks != ""},
-		{"best", r.Best, r.Best != ""},
 	} {
 		if one.set && !t.alone() {
 			return recipe.Error{Err: fmt.Errorf("%s is %v, which one process alone can do: leave it out, or train with one", one.key, one.is)}

@@ -9,7 +9,7 @@ import (
 func TestTeamRefuses(t *testing.T) {
 	for set, want := range map[string]string{
 		"train=attention": "train is attention", "train=lora": "train is lora", "optimizer.name=adafactor": "optimizer.name is adafactor",
-		"optimizer.moments=8bit": "optimizer.moments is 8bit", "tasks=brackets": "tasks is brackets",
+		"optimizer.moments=8bit": "optimizer.moments is 8bit",
 	} {
 		recipe, _ := smallRun(t, set)
 		if err := solo(nil).check(&recipe); err != nil {

@@ -75,10 +75,17 @@ func TestTrainParts(t *testing.T) {
 	} {
 		recipe, whole := smallRun(t, append(c.sets, "model="+model)...)
 		mustRun(t, recipe, whole)
+		among := filepath.Join(t.TempDir(), "run")
+		mustAmong(t, 2, func(team *team, _ int) error {
+			_, err := Run(t.Context(), recipe, Options{Dir: among, team: team})
+			return err
+		})
 		changed := regexp.MustCompile(c.changed)
-		for name, text := range stored(t, filepath.Join(whole.Dir, modelDir)) {
-			if same := text == before[name]; same == changed.MatchString(name) {
-				t.Errorf("%v: %s unchanged: %v", c.sets, name, same)
+		for _, dir := range []string{whole.Dir, among} {
+			for name, text := range stored(t, filepath.Join(dir, modelDir)) {
+				if same := text == before[name]; same == changed.MatchString(name) {
+					t.Errorf("%v: %s unchanged: %v", c.sets, name, same)
+				}
 			}
 		}
 		o := Options{Dir: filepath.Join(t.TempDir(), "run")}

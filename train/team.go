@@ -116,7 +116,6 @@ func (t *team) check(r *recipe.Recipe) error {
 		is  any
 		set bool
 	}{
-		{"train", r.Train, r.Train == recipe.TrainAttention || r.Train == recipe.TrainLoRA},
 		{"optimizer.name", r.Optimizer.Name, r.Optimizer.Name == recipe.Adafactor},
 		{"optimizer.moments", r.Optimizer.Moments, r.Optimizer.Moments != "" && r.Optimizer.Moments != recipe.MomentsF32},
 	} {

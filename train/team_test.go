@@ -10,6 +10,7 @@ import (
 	"sync"
 	"testing"
 
+	"gqa/checkpoints"
 	"gqa/configs/recipe"
 	"gqa/internal/comm"
 	"gqa/internal/comm/commtest"
@@ -43,6 +44,9 @@ func TestTeam(t *testing.T) {
 		"one batch":    {"batch=4", "accumulate=1"},
 		"accumulating": {"batch=2", "accumulate=3", "sharding=gradients"},
 		"muon, mixed":  {"batch=3", "accumulate=2", "optimizer.name=muon", "distill.teacher=testdata/llama-rope3", "distill.loss=mixed"},
+		"attention":    {"batch=3", "accumulate=1", "train=attention", "sharding=gradients"},
+		"lora":         {"batch=4", "accumulate=1", "train=lora", "lora.projections=q,v,down", "lora.rank=2", "optimizer.lr=1e-2"},
+		"lora, muon":   {"batch=2", "accumulate=2", "train=lora", "optimizer.name=muon", "optimizer.average=0.9", "sharding=gradients"},
 		"averaging":    {"batch=4", "accumulate=1", "optimizer.average=0.9", "valid_every=2"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -59,6 +63,7 @@ func TestTeam(t *testing.T) {
 				t.Errorf("%d steps were observed, want 6", observed)
 			}
 			nearlySame(t, "two processes", whole, one.Dir)
+			nearModel(t, "two processes", whole, one.Dir)
 			for n := 1; n <= 3; n++ {
 				resumedAmong(t, n, whole, one.Dir, "step-6")
 			}
@@ -89,6 +94,40 @@ func resumedAmong(t *testing.T, n int, whole, one, last string) {
 		same(t, "resumed with as many", dir, whole)
 	}
 	nearlySame(t, fmt.Sprintf("resumed with %d", n), dir, one)
+	nearModel(t, fmt.Sprintf("resumed with %d", n), dir, one)
+}
+
+// nearModel compares the weights of a run's result with another's.
+func nearModel(t *testing.T, what, dir, want string) {
+	t.Helper()
+	got := resultWeights(t, dir)
+	for name, w := range resultWeights(t, want) {
+		if len(got[name]) != len(w) {
+			t.Fatalf("%s: %s has %d numbers, want %d", what, name, len(got[name]), len(w))
+		}
+		for i, g := range got[name] {
+			if math.Abs(float64(g-w[i])) > 2e-5 {
+				t.Fatalf("%s: number %d of %s is %v, want %v", what, i, name, g, w[i])
+			}
+		}
+	}
+}
+
+func resultWeights(t *testing.T, dir string) map[string][]float32 {
+	t.Helper()
+	ckpt, err := checkpoints.Open(filepath.Join(dir, modelDir))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ckpt.Close()
+	all := map[string][]float32{}
+	for _, name := range ckpt.Names() {
+		tensor, _ := ckpt.Tensor(name)
+		if all[name], err = tensor.Float32(nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return all
 }
 
 // If one process is asked to stop, all do after the same step, which is saved.

@@ -217,9 +217,10 @@ const inFlight = 3
 
 // start begins to sum a bucket's gradients.
 func (s *shards) start(b *bucket) {
-	if len(s.running) == inFlight {
-		s.finish(s.running[0])
-		s.running = slices.Delete(s.running, 0, 1)
+	if i := slices.Index(s.running, b); i >= 0 || len(s.running) == inFlight { // i >= 0: it is being summed after an earlier pass
+		i = max(i, 0)
+		s.finish(s.running[i])
+		s.running = slices.Delete(s.running, i, i+1)
 	}
 	s.running = append(s.running, b)
 	if b.owner >= 0 {

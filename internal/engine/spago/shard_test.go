@@ -40,6 +40,11 @@ func TestShards(t *testing.T) {
 		{"joints", "joint llama", 2, false, ops.RecomputeLayer, 2, nil},
 		{"joints with gaps", "joint llama with biases, tied", 2, false, ops.RecomputeNone, 1, nil},
 		{"joints, zero-2", "joint llama", 3, true, ops.RecomputeNone, 2, nil},
+		{"attention", "attention llama", 2, true, ops.RecomputeNone, 2, nil},
+		{"attention, joints", "joint attention llama with biases, tied", 3, false, ops.RecomputeLayer, 1, nil},
+		{"lora", "lora llama", 3, true, ops.RecomputeNone, 1, nil},
+		{"lora, joints", "joint lora llama", 2, false, ops.RecomputeLayer, 2, nil},
+		{"lora, muon", "lora llama", 2, false, ops.RecomputeNone, 1, func(o *recipe.Optimizer) { o.Name, o.Average = recipe.Muon, 0.5 }},
 		{"one rank", "llama", 1, false, ops.RecomputeNone, 1, nil},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -83,13 +88,22 @@ func TestShards(t *testing.T) {
 func shared(t *testing.T, config string, change func(*recipe.Optimizer), how engine.Economy, among Sharing) *Trainer {
 	t.Helper()
 	config, joint := strings.CutPrefix(config, "joint ")
+	config, attention := strings.CutPrefix(config, "attention ")
+	config, lora := strings.CutPrefix(config, "lora ")
 	arch, all := golden.TinyModel(t, golden.Tiny[config])
 	o := recipe.Optimizer{Name: recipe.AdamW, LR: 1e-3, AttentionRate: 1, Beta1: 0.9, Beta2: 0.95, Eps: 1e-3, WeightDecay: 0.1, Decay: recipe.DecayAll, Clip: 1}
 	if change != nil {
 		change(&o)
 	}
+	r := &recipe.Recipe{Optimizer: o, LoRA: recipe.LoRA{Rank: 2, Alpha: 4, Projections: "q,v,down"}}
+	switch {
+	case attention:
+		r.Train = recipe.TrainAttention
+	case lora:
+		r.Train = recipe.TrainLoRA
+	}
 	if !joint {
-		tr, err := NewSharing(cpu.New(), &recipe.Recipe{Optimizer: o}, how, among, arch, model.FromMap(arch, all))
+		tr, err := NewSharing(cpu.New(), r, how, among, arch, model.FromMap(arch, all))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -100,7 +114,7 @@ func shared(t *testing.T, config string, change func(*recipe.Optimizer), how eng
 	if err != nil {
 		t.Fatal(err)
 	}
-	params, err := loadParams(d, arch, model.FromMap(arch, all), loading{joined: joints(d, list)})
+	params, err := loadParams(d, arch, model.FromMap(arch, all), loading{joined: joints(d, list), recipe: r})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -155,8 +169,8 @@ func everything(t *testing.T, tr *Trainer) map[string][]float32 {
 			s := states[len(states)-1-i]
 			all[s.Name] = append([]float32(nil), s.Get()...)
 		}
-		for _, s := range tr.optimizer.slots {
-			all["result "+s.name] = append([]float32(nil), tr.Result(s.name)...)
+		for _, name := range tr.params.Names {
+			all["result "+name] = append([]float32(nil), tr.Result(name)...)
 		}
 		return nil
 	})

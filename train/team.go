@@ -106,22 +106,10 @@ func (t *team) sharing(r *recipe.Recipe) spago.Sharing {
 	return spago.Sharing{Group: t.Comm, Gradients: r.Sharding == recipe.ShardGradients}
 }
 
-// check returns an error if a step has not enough windows for all processes, or if the recipe wants what only one can do.
+// check returns an error if a step has not enough windows for all processes.
 func (t *team) check(r *recipe.Recipe) error {
 	if windows := r.Batch * r.Accumulate; windows < t.Size() {
 		return recipe.Error{Err: fmt.Errorf("batch * accumulate is %d windows for each step, want at least one for each of %d processes", windows, t.Size())}
-	}
-	for _, one := range []struct {
-		key string
-		is  any
-		set bool
-	}{
-		{"optimizer.name", r.Optimizer.Name, r.Optimizer.Name == recipe.Adafactor},
-		{"optimizer.moments", r.Optimizer.Moments, r.Optimizer.Moments != "" && r.Optimizer.Moments != recipe.MomentsF32},
-	} {
-		if one.set && !t.alone() {
-			return recipe.Error{Err: fmt.Errorf("%s is %v, which one process alone can do: leave it out, or train with one", one.key, one.is)}
-		}
 	}
 	return nil
 }

@@ -46,6 +46,8 @@ func TestTeam(t *testing.T) {
 		"muon, mixed":  {"batch=3", "accumulate=2", "optimizer.name=muon", "distill.teacher=testdata/llama-rope3", "distill.loss=mixed"},
 		"attention":    {"batch=3", "accumulate=1", "train=attention", "sharding=gradients"},
 		"lora":         {"batch=4", "accumulate=1", "train=lora", "lora.projections=q,v,down", "lora.rank=2", "optimizer.lr=1e-2"},
+		"adafactor":    {"batch=4", "accumulate=1", "optimizer.name=adafactor", "optimizer.lr=1e-3"},
+		"bf16 moments": {"batch=4", "accumulate=1", "optimizer.moments=bf16"},
 		"lora, muon":   {"batch=2", "accumulate=2", "train=lora", "optimizer.name=muon", "optimizer.average=0.9", "sharding=gradients"},
 		"averaging":    {"batch=4", "accumulate=1", "optimizer.average=0.9", "valid_every=2"},
 	} {

@@ -25,7 +25,7 @@ func (s *shards) ask(n int) {
 	for ; s.asked < min(n, len(s.buckets)); s.asked++ {
 		b := s.buckets[s.asked]
 		if b.owner >= 0 {
-			b.arrival = s.Group.Broadcast(b.members[0].value().data, b.owner)
+			b.arrival = s.Group.Broadcast(b.shared(b.members[0]), b.owner)
 			continue
 		}
 		if !b.home.None() {
@@ -106,4 +106,23 @@ func (s *shards) collect(at *slot, own device.Buffer, f device.Format) device.Bu
 		op.Wait()
 	}
 	return whole
+}
+
+// average is collect for an average, in F32 whatever it is stored in.
+func (s *shards) average(at *slot, own average) device.Buffer {
+	x, copied := own.f32(s.device)
+	if copied {
+		defer s.device.Free(x)
+	}
+	return s.collect(at, x, device.F32)
+}
+
+// fromOwner returns n numbers that the rank has that a slot belongs to, in memory that the caller must free. All ranks must call it.
+func (s *shards) fromOwner(at *slot, own device.Buffer, n int) device.Buffer {
+	all := s.device.New(device.F32, n)
+	if at.lo < at.hi {
+		s.device.Copy(all, own)
+	}
+	s.Group.Broadcast(all, valueOf(at.param).bucket.owner).Wait()
+	return all
 }

@@ -13,10 +13,10 @@ type average struct{ values, scales device.Buffer }
 // storedFrom is the smallest number of numbers of a weight whose averages are stored in fewer bits: those of others take little memory.
 const storedFrom = 4096
 
-// newAverages returns the averages of a gradient and of its square, of n numbers each, all zero.
-func (o *optimizer) newAverages(n int) (m, v average) {
+// newAverages returns the averages of a gradient and of its square, of n numbers each of a weight of size numbers, all zero.
+func (o *optimizer) newAverages(n, size int) (m, v average) {
 	switch {
-	case n < storedFrom:
+	case size < storedFrom:
 	case o.spec.Moments == recipe.MomentsBF16:
 		return average{values: o.cleared(device.BF16, n)}, average{values: o.cleared(device.BF16, n)}
 	case o.spec.Moments == recipe.Moments8:
@@ -39,17 +39,26 @@ func (a average) none() bool { return a.values.None() }
 
 // host returns the numbers on the host, read-only.
 func (a average) host(d device.Device) []float32 {
-	if a.values.Format() == device.F32 {
-		return d.Host(a.values)
+	x, copied := a.f32(d)
+	if !copied {
+		return d.Host(x)
 	}
-	x := d.New(device.F32, a.values.Len())
 	defer d.Free(x)
+	return slices.Clone(d.Host(x))
+}
+
+// f32 returns the numbers in F32: themselves, or a copy, which the caller must free.
+func (a average) f32(d device.Device) (x device.Buffer, copied bool) {
+	if a.values.Len() == 0 || a.values.Format() == device.F32 {
+		return a.values, false
+	}
+	x = d.New(device.F32, a.values.Len())
 	if a.scales.None() {
 		d.Copy(x, a.values)
 	} else {
 		d.Decode(x, a.values, a.scales)
 	}
-	return slices.Clone(d.Host(x))
+	return x, true
 }
 
 // set replaces the numbers. Those that host returned are stored as they were.

@@ -27,7 +27,9 @@ type slot struct {
 	name   string
 	shape  []int
 	param  *nn.Param
-	muon   bool // its step is Muon's, which needs the whole matrix; otherwise AdamW's or Adafactor's
+	muon   bool     // its step is Muon's; otherwise AdamW's or Adafactor's
+	whole  bool     // its step needs all its numbers, as Muon's and Adafactor's do: one process makes it
+	keeps  []string // prefixes of the names of its averages
 	m, v   average
 	row    average
 	col    average
@@ -73,6 +75,17 @@ func (o *optimizer) add(s slot, of configs.Param) {
 		s.decay = o.spec.WeightDecay
 	}
 	s.muon = o.spec.Name == recipe.Muon && of.Hidden()
+	s.whole = s.muon || o.spec.Name == recipe.Adafactor
+	switch {
+	case o.spec.Name == recipe.Adafactor && len(s.shape) > 1:
+		s.keeps = []string{"row.", "col."}
+	case o.spec.Name == recipe.Adafactor:
+		s.keeps = []string{"v."}
+	case s.muon:
+		s.keeps = []string{"m."}
+	default:
+		s.keeps = []string{"m.", "v."}
+	}
 	if o.spec.Average > 0 {
 		s.mean = o.device.New(device.F32, s.hi)
 		o.device.Copy(s.mean, Data(s.param))
@@ -84,6 +97,7 @@ func (o *optimizer) add(s slot, of configs.Param) {
 func (s *slot) allocate(o *optimizer) {
 	n := s.hi - s.lo
 	switch {
+	case s.whole && n == 0: // another process has them
 	case o.spec.Name == recipe.Adafactor && len(s.shape) > 1:
 		s.row, s.col = average{values: o.zeros(s.shape[0])}, average{values: o.zeros(n / s.shape[0])}
 	case o.spec.Name == recipe.Adafactor:
@@ -91,7 +105,7 @@ func (s *slot) allocate(o *optimizer) {
 	case s.muon:
 		s.m = average{values: o.zeros(n)}
 	default:
-		s.m, s.v = o.newAverages(n)
+		s.m, s.v = o.newAverages(n, s.param.Size())
 	}
 	if v := valueOf(s.param); o.shards != nil && !v.rest.None() {
 		own := o.device.New(device.Rest, s.hi-s.lo)

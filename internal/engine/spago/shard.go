@@ -19,7 +19,7 @@ type Sharing struct {
 }
 
 // shards divides the weights among the ranks of a group. AdamW's weights are divided number by number: those of a layer form a
-// bucket, of which rank r has part r. A weight whose step needs all its numbers, as Muon's do, belongs to one rank.
+// bucket, of which rank r has part r. A weight whose step needs all its numbers, as Muon's and Adafactor's do, belongs to one rank.
 type shards struct {
 	Sharing
 	device  device.Device
@@ -68,10 +68,10 @@ func newShards(d device.Device, how Sharing, slots []slot) *shards {
 	for i := range slots {
 		at, key := &slots[i], bucketKey(&slots[i])
 		b := byKey[key]
-		if b == nil || at.muon {
+		if b == nil || at.whole {
 			b = &bucket{owner: -1}
 			s.buckets = append(s.buckets, b)
-			if !at.muon {
+			if !at.whole {
 				byKey[key] = b
 			}
 		}
@@ -121,7 +121,7 @@ func (b *bucket) numbers() int {
 func (s *shards) assign() {
 	var whole []*bucket
 	for _, b := range s.buckets {
-		if b.members[0].slot.muon {
+		if b.members[0].slot.whole {
 			whole = append(whole, b)
 		}
 	}

@@ -67,7 +67,7 @@ func (t *Trainer) State() (all []engine.State) {
 				},
 				Set: func(values []float32) {
 					if part.divided {
-						values = values[s.lo:s.hi]
+						values = s.mine(values)
 					}
 					if len(values) > 0 {
 						part.values.set(o.device, values)
@@ -94,10 +94,10 @@ func (s *slot) state() (parts []statePart) {
 	for _, p := range []statePart{
 		{"m.", s.m, s.shape, true},
 		{"v.", s.v, s.shape, true},
-		{"row.", s.row, []int{s.row.values.Len()}, false},
-		{"col.", s.col, []int{s.col.values.Len()}, false},
+		{"row.", s.row, s.shape[:1], true},
+		{"col.", s.col, []int{s.cols()}, true},
 	} {
-		if !p.values.none() || p.divided && s.lo == s.hi && (p.prefix == "m." || !s.muon) { // other processes have it
+		if slices.Contains(s.keeps, p.prefix) {
 			parts = append(parts, p)
 		}
 	}
@@ -108,6 +108,20 @@ func (s *slot) state() (parts []statePart) {
 		parts = append(parts, statePart{"w.", average{values: Data(s.param)}, s.shape, false})
 	}
 	return parts
+}
+
+// cols returns the number of columns of a weight, seen as a matrix.
+func (s *slot) cols() int { return s.param.Size() / s.shape[0] }
+
+// mine returns what this process keeps of an average.
+func (s *slot) mine(values []float32) []float32 {
+	switch {
+	case s.lo == s.hi:
+		return nil
+	case s.whole:
+		return values
+	}
+	return values[s.lo:s.hi]
 }
 
 // Lead implements engine.Trainer. Rank 0 tells the others what it needs next, so that it may read tensors in any order, and stop.
@@ -126,7 +140,7 @@ func (t *Trainer) Lead(f func() error) error {
 }
 
 // What rank 0 announces: a number of a slot times the number of kinds, plus a kind.
-var kinds = []string{"m.", "v.", "rest"}
+var kinds = []string{"m.", "v.", "row.", "col.", "rest"}
 
 const nothing = -1
 
@@ -168,9 +182,13 @@ func (o *optimizer) part(i int, kind string) device.Buffer {
 	s := &o.slots[i]
 	switch kind {
 	case "m.":
-		return o.shards.collect(s, s.m.values, device.F32)
+		return o.shards.average(s, s.m)
 	case "v.":
-		return o.shards.collect(s, s.v.values, device.F32)
+		return o.shards.average(s, s.v)
+	case "row.":
+		return o.shards.fromOwner(s, s.row.values, s.shape[0])
+	case "col.":
+		return o.shards.fromOwner(s, s.col.values, s.cols())
 	}
 	return o.shards.collect(s, valueOf(s.param).rest, device.Rest)
 }

@@ -1,32 +1,43 @@
 package train
 
 import (
+	"cmp"
 	"fmt"
 	"log/slog"
 
 	"gqa/checkpoints"
+	"gqa/configs/recipe"
 	"gqa/internal/device"
 	"gqa/internal/estimate"
 	"gqa/internal/limits"
 	"gqa/internal/units"
 )
 
-// estimate returns how much memory training takes with an economy.
+// estimate returns how much memory training takes with an economy, in each process.
 func (r *run) estimate(e economy) (estimate.Memory, error) {
 	_, own := r.trainer.device.(device.Namer)
-	return estimate.Of(r.origin.arch, r.recipe, estimate.Setting{
-		Recompute: e.Recompute, Windows: e.Windows, BF16: r.trainer.device.Activations() == device.BF16, OwnMemory: own,
+	share, n := *r.recipe, r.team.Size()
+	if n > 1 { // each has its part of a step's windows
+		share.Batch, share.Accumulate = (share.Batch*share.Accumulate+n-1)/n, 1
+	}
+	return estimate.Of(r.origin.arch, &share, estimate.Setting{
+		GPUs: n, Sharding: estimate.Sharding(cmp.Or(share.Sharding, recipe.ShardOptimizer)),
+		Recompute: e.Recompute, Windows: min(e.Windows, share.Batch), BF16: r.trainer.device.Activations() == device.BF16, OwnMemory: own,
 		Exact: r.origin.dtype == checkpoints.BF16, Logits: r.trainer.device.LogitsAtOnce(),
 	})
 }
 
 // fit says how much memory a run takes and, on a device with memory of its own, chooses an economy with which a step is expected to fit.
-// If it does not after all, the step finds out.
+// If it does not after all, the step finds out. Several processes choose what fits where the least is free.
 func (r *run) fit() error {
 	roomy, own := r.trainer.device.(device.Roomy)
 	room := limits.Free()
 	if own {
 		room = float64(roomy.Room())
+	}
+	room, err := r.team.least(room)
+	if err != nil {
+		return err
 	}
 	first, err := r.estimate(r.trainer.economy)
 	if err != nil {

@@ -53,3 +53,34 @@ func TestFit(t *testing.T) {
 	}
 	mustRun(t, recipe, whole)
 }
+
+// Several processes with devices of their own choose what fits where the least is free, and have the figures of one.
+func TestTeamFit(t *testing.T) {
+	recipe, one := smallRun(t, "data="+writeIDs(t, golden.Windows(1, 40, 64, 128)), "valid=", "seq_len=64", "batch=8", "accumulate=1", "steps=3", "save_every=0")
+	mustRun(t, recipe, one)
+	whole, chosen := t.TempDir()+"/run", make([]economy, 2)
+	mustAmong(t, 2, func(team *team, rank int) error {
+		d := devicetest.NewScarce()
+		team.device = d
+		r, err := team.begun(t, recipe, Options{Dir: whole})
+		if err != nil {
+			return err
+		}
+		if rank == 1 { // which has not enough for everything
+			m, err := r.estimate(economy{"layer", 8})
+			if err != nil {
+				return err
+			}
+			d.Limit = d.InUse + int(m.Step())
+		}
+		if err := r.fit(); err != nil {
+			return err
+		}
+		chosen[rank] = r.trainer.economy
+		return r.loop(t.Context(), Options{})
+	})
+	if chosen[0] != chosen[1] || chosen[0].Recompute != "layer" {
+		t.Errorf("chosen %v", chosen)
+	}
+	nearlySame(t, "two processes", whole, one.Dir)
+}

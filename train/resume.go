@@ -41,7 +41,7 @@ func Resume(ctx context.Context, o Options, sets []string) (*Status, error) {
 // resume is Resume within a team.
 func (t *team) resume(ctx context.Context, o Options, b beginning) (*Status, error) {
 	recipe := b.recipe
-	if err := t.agree(t.check(recipe)); err != nil {
+	if err := t.agree(recipe.CheckProcesses(t.Size())); err != nil {
 		return nil, err
 	}
 	err := t.onFirst(func() error {

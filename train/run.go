@@ -102,7 +102,7 @@ func prepare(ctx context.Context, t *team, recipe *recipe.Recipe) (*run, error) 
 	if _, err := os.Stat(recipe.Model); errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("model: %s: %w", recipe.Model, ErrNoModel)
 	}
-	if err := t.check(recipe); err != nil {
+	if err := recipe.CheckProcesses(t.Size()); err != nil {
 		return nil, err
 	}
 	if err := t.open(recipe); err != nil {

@@ -93,10 +93,8 @@ func (t *team) run(ctx context.Context, recipe *recipe.Recipe, o Options) (*Stat
 		return nil, err
 	}
 	r.dir = o.Dir
-	if t.alone() {
-		if err := r.fit(); err != nil {
-			return nil, err
-		}
+	if err := r.fit(); err != nil {
+		return nil, err
 	}
 	return t.finish(r.loop(ctx, o), o.Dir)
 }

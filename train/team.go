@@ -106,12 +106,12 @@ func (t *team) sharing(r *recipe.Recipe) spago.Sharing {
 	return spago.Sharing{Group: t.Comm, Gradients: r.Sharding == recipe.ShardGradients}
 }
 
-// check returns an error if a step has not enough windows for all processes.
-func (t *team) check(r *recipe.Recipe) error {
-	if windows := r.Batch * r.Accumulate; windows < t.Size() {
-		return recipe.Error{Err: fmt.Errorf("batch * accumulate is %d windows for each step, want at least one for each of %d processes", windows, t.Size())}
-	}
-	return nil
+// least returns the smallest of the processes' numbers.
+func (t *team) least(x float64) (float64, error) {
+	all := make([]float64, t.Size())
+	all[t.Rank()] = x
+	err := t.Sum(all)
+	return slices.Min(all), err
 }
 
 // together is an error that all processes know of.

@@ -94,6 +94,9 @@ func (f *planFlags) run(cmd *cobra.Command, model string) error {
 	if err != nil {
 		return cli.UsageError{Err: err}
 	}
+	if err := r.CheckProcesses(f.gpus); err != nil {
+		return cli.UsageError{Err: err}
+	}
 	gpu, err := hardware.Load(f.hardware)
 	if err != nil {
 		return err
@@ -126,7 +129,7 @@ func (f *planFlags) run(cmd *cobra.Command, model string) error {
 		return err
 	}
 	if !p.Fits {
-		p.Less = needsLess(&r, f.gpus)
+		p.Less = needsLess(&r)
 	}
 	if f.asJSON {
 		return cli.PrintJSON(cmd.OutOrStdout(), p)
@@ -278,12 +281,9 @@ func rateLike(run string, flops float64) (float64, error) {
 }
 
 // needsLess says what takes less memory.
-func needsLess(r *recipe.Recipe, gpus int) (ways []string) {
+func needsLess(r *recipe.Recipe) (ways []string) {
 	if r.Precision != "bf16" {
 		ways = append(ways, "--precision bf16")
-	}
-	if gpus > 1 { // which cannot do what follows
-		return append(ways, "more GPUs", "a smaller --seq-len")
 	}
 	if r.Optimizer.Name != recipe.Adafactor {
 		ways = append(ways, "--optimizer adafactor")
@@ -307,7 +307,11 @@ func (p plan) print(out io.Writer, r *recipe.Recipe) error {
 	row("optimizer", "%s", r.Optimizer.Name)
 	row("micro-batch", "%d windows of %d tokens on each GPU, %d times a step", p.Windows, r.SeqLen, p.Times)
 	row("recompute", "%s", p.Recompute)
-	row("sharding", "%s", p.Sharding)
+	if p.Sharding == string(recipe.ShardGradients) && r.Sharding == "" {
+		row("sharding", "%s, by --set sharding=%s", p.Sharding, p.Sharding)
+	} else {
+		row("sharding", "%s", p.Sharding)
+	}
 	row("memory", "%s on each GPU: weights %s, optimizer %s, gradients %s, activations %s, other %s", size(p.Needed.All()), size(p.Needed.Weights),
 		size(p.Needed.State), size(p.Needed.Gradients), size(p.Needed.Activations), size(p.Needed.Teacher+p.Needed.Work))
 	if p.Fits {

@@ -284,3 +284,11 @@ func (r Recipe) YAML() ([]byte, error) {
 
 // TokensPerStep returns the number of tokens that one optimizer step reads.
 func (r Recipe) TokensPerStep() int { return r.Accumulate * r.Batch * r.SeqLen }
+
+// CheckProcesses returns an error if a step does not have a window for each of n processes.
+func (r Recipe) CheckProcesses(n int) error {
+	if windows := r.Batch * r.Accumulate; windows < n {
+		return Error{Err: fmt.Errorf("batch * accumulate is %d windows for each step, want at least one for each of %d processes", windows, n)}
+	}
+	return nil
+}

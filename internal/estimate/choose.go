@@ -24,7 +24,7 @@ var (
 )
 
 // Choose returns the fastest setting, like base but for Recompute, Windows and Sharding, whose memory on each GPU is at most room, and
-// otherwise the one that takes least. What the recipe says about recomputing is kept. On base.GPUs GPUs each has its part of the batch.
+// otherwise the one that takes least. What the recipe says about recomputing and sharding is kept. On base.GPUs GPUs each has its part of the batch.
 func Choose(a *configs.Arch, r *recipe.Recipe, base Setting, room float64) (Plan, error) {
 	share := *r
 	gpus := max(1, base.GPUs)
@@ -33,6 +33,9 @@ func Choose(a *configs.Arch, r *recipe.Recipe, base Setting, room float64) (Plan
 	cheapest := 0.0
 	for _, sharding := range Shardings {
 		if (gpus == 1) != (sharding == ShardNone) { // several always divide the optimizer's state
+			continue
+		}
+		if gpus > 1 && r.Sharding != "" && sharding != Sharding(r.Sharding) {
 			continue
 		}
 		for _, recompute := range Recomputes {

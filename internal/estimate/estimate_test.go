@@ -138,4 +138,8 @@ func TestChoose(t *testing.T) {
 	if p := of(1, 40); p.Recompute != "attention" || p.Fits {
 		t.Errorf("%+v, want what the recipe says", p.Setting)
 	}
+	r.Sharding = recipe.ShardOptimizer
+	if p := of(2, 60); p.Sharding != ShardOptimizer {
+		t.Errorf("%+v, want what the recipe says", p.Setting)
+	}
 }

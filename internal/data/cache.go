@@ -137,9 +137,14 @@ func (c *textCorpus) cached(ctx context.Context, e *encoder, modelDir, root stri
 	if len(w.state.Shards) == 0 {
 		return &mapping{forget: func() {}}, nil
 	}
-	m, err := openShards(w.files(), w.state.Shards)
-	if err != nil {
+	m, changed, err := openShards(ctx, w.files(), w.state.Shards)
+	switch {
+	case ctx.Err() != nil:
+		return nil, ctx.Err()
+	case err != nil:
 		return nil, fmt.Errorf("%w; remove the folder %s, and the corpus is encoded again", err, w.dir)
+	case changed: // other processes wait for the lock, and need not check again
+		return m, w.save()
 	}
 	return m, nil
 }
@@ -268,10 +273,21 @@ func (w *cacheWriter) flush(next place, skip int) error {
 	if err != nil {
 		return err
 	}
-	if err := checkpoints.WriteFileAtomic(w.path(len(w.state.Shards)), buf, 0o666); err != nil {
+	n, before := len(w.state.Shards), uint32(0)
+	if err := checkpoints.WriteFileAtomic(w.path(n), buf, 0o666); err != nil {
 		return err
 	}
-	w.state.Shards = append(slices.Clip(w.state.Shards), shard{len(w.shard), updateCRC(0, w.shard)})
+	now, err := modified(w.path(n))
+	if err != nil {
+		return err
+	}
+	if n > 0 {
+		before = w.state.Shards[n-1].All
+		if w.state.Shards[n-1].Time == 0 { // an earlier version wrote it, without All
+			now = 0
+		}
+	}
+	w.state.Shards = append(slices.Clip(w.state.Shards), shard{len(w.shard), updateCRC(0, w.shard), updateCRC(before, w.shard), now})
 	w.state.Next, w.state.Skip = next, skip
 	w.shard = w.shard[:0]
 	return w.save()

@@ -168,7 +168,7 @@ func TestDamagedCache(t *testing.T) {
 				return err
 			}
 			content[77] ^= 1
-			return os.WriteFile(path, content, 0o644)
+			return errors.Join(os.WriteFile(path, content, 0o644), os.Chtimes(path, time.Time{}, time.Unix(1e9, 0)))
 		}},
 		{"a part", "bytes, want 65536", func(dir string) error { return os.Truncate(filepath.Join(dir, "00001.tokens"), 100) }},
 		{"a file", "no such file", func(dir string) error { return os.Remove(filepath.Join(dir, "00001.tokens")) }},
@@ -200,6 +200,101 @@ func TestDamagedCache(t *testing.T) {
 	after, err := loadCached(t.Context(), t, root, cache, Options{})
 	if err != nil || len(after.IDs) >= len(before.IDs) {
 		t.Errorf("%d tokens, then %d, %v", len(before.IDs), len(after.IDs), err)
+	}
+}
+
+// Files whose sizes and times are those recorded are not read to open a cache, and others once.
+func TestOpenCache(t *testing.T) {
+	setShards(t, 16384)
+	root, cache := manyFiles(t), t.TempDir()
+	open := func(checks bool) uint32 {
+		t.Helper()
+		log := logged(t)
+		got, err := loadCached(t.Context(), t, root, cache, Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if strings.Contains(log.String(), "checking the corpus") != checks {
+			t.Errorf("checked: %v", !checks)
+		}
+		return got.CRC32C()
+	}
+	want := open(false)
+	states, err := filepath.Glob(cache + "/*/" + stateFile)
+	if err != nil || len(states) != 1 {
+		t.Fatal(states, err)
+	}
+	path := filepath.Join(filepath.Dir(states[0]), "00001.tokens")
+	info, err := os.Stat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	content, err := os.ReadFile(path)
+	if err == nil {
+		err = errors.Join(os.WriteFile(path, make([]byte, len(content)), 0o644), os.Chtimes(path, time.Time{}, info.ModTime())) // would be found damaged
+	}
+	if got := open(false); err != nil || got != want {
+		t.Errorf("CRC-32C %08x, want %08x, %v", got, want, err)
+	}
+	if err := os.WriteFile(path, content, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for _, when := range []time.Time{time.Unix(1e9, 0), info.ModTime()} { // as after copying the folder
+		if err := os.Chtimes(path, time.Time{}, when); err != nil {
+			t.Fatal(err)
+		}
+		for _, checks := range []bool{true, false} {
+			if got := open(checks); got != want {
+				t.Errorf("CRC-32C %08x, want %08x", got, want)
+			}
+		}
+	}
+	forgotten(t, states[0])
+	for _, checks := range []bool{true, false} {
+		if got := open(checks); got != want {
+			t.Errorf("of an earlier version: CRC-32C %08x, want %08x", got, want)
+		}
+	}
+	cache = t.TempDir()
+	ctx, cancel := context.WithCancel(t.Context())
+	stop := watch(cache, func(shards int) {
+		if shards >= 2 {
+			cancel()
+		}
+	})
+	_, err = loadCached(ctx, t, root, cache, Options{})
+	stop()
+	cancel()
+	if states, _ = filepath.Glob(cache + "/*/" + stateFile); !errors.Is(err, context.Canceled) || len(states) != 1 {
+		t.Skipf("it was not interrupted: %v", err)
+	}
+	forgotten(t, states[0])
+	for _, checks := range []bool{true, false} {
+		if got := open(checks); got != want {
+			t.Errorf("of an earlier version, interrupted: CRC-32C %08x, want %08x", got, want)
+		}
+	}
+}
+
+// forgotten makes the state of a cache one that an earlier version wrote.
+func forgotten(t *testing.T, path string) {
+	t.Helper()
+	var s cacheState
+	text, err := os.ReadFile(path)
+	if err == nil {
+		err = json.Unmarshal(text, &s)
+	}
+	for i := range s.Shards {
+		s.Shards[i].All, s.Shards[i].Time = 0, 0
+	}
+	if err == nil {
+		text, err = json.Marshal(s)
+	}
+	if err == nil {
+		err = os.WriteFile(path, text, 0o644)
+	}
+	if err != nil {
+		t.Fatal(err)
 	}
 }
 

@@ -1,10 +1,13 @@
 package data
 
 import (
+	"context"
 	"encoding/binary"
 	"fmt"
 	"hash/crc32"
+	"log/slog"
 	"os"
+	"path/filepath"
 	"slices"
 	"sync/atomic"
 )
@@ -36,34 +39,59 @@ func (m *mapping) touch(n int) {
 // shard is a file of a cached corpus.
 type shard struct {
 	Tokens int    `json:"tokens"`
-	CRC32C uint32 `json:"crc32c"` // of the tokens as little-endian int32
+	CRC32C uint32 `json:"crc32c"`      // of the tokens as little-endian int32
+	All    uint32 `json:"crc32c_all"`  // the same of all tokens up to its end
+	Time   int64  `json:"modified_ns"` // of the file, when its contents were last known to be right; 0: they were not
 }
 
-// openShards maps the shards in files one after another and checks them.
-func openShards(files []string, shards []shard) (*mapping, error) {
+// openShards maps the shards in files one after another. It reads and checks those whose time is not the recorded one, and returns whether
+// it has recorded another.
+func openShards(ctx context.Context, files []string, shards []shard) (m *mapping, changed bool, err error) {
 	all := 0
 	for i, s := range shards {
 		if s.Tokens < 1 || i+1 < len(shards) && s.Tokens != shardTokens {
-			return nil, fmt.Errorf("%s: is said to hold %d tokens", files[i], s.Tokens)
+			return nil, false, fmt.Errorf("%s: is said to hold %d tokens", files[i], s.Tokens)
 		}
 		all += s.Tokens
 	}
-	m, err := mapShards(files, shards, all)
-	if err != nil {
-		return nil, err
+	if m, err = mapShards(files, shards, all); err != nil {
+		return nil, false, err
 	}
 	from := 0
-	for i, s := range shards {
+	for i := range shards {
+		s := &shards[i]
 		ids := m.ids[from : from+s.Tokens]
-		if sum := updateCRC(0, ids); sum != s.CRC32C {
-			return nil, fmt.Errorf("%s: is damaged: its checksum is %08x, want %08x", files[i], sum, s.CRC32C)
-		}
-		m.crc = updateCRC(m.crc, ids)
-		m.forget()
 		from += s.Tokens
+		now, err := modified(files[i])
+		if err != nil {
+			return nil, false, err
+		}
+		if now != s.Time {
+			if !changed {
+				slog.Info("checking the corpus in the cache", "folder", filepath.Dir(files[i]))
+			}
+			if sum := updateCRC(0, ids); sum != s.CRC32C {
+				return nil, false, fmt.Errorf("%s: is damaged: its checksum is %08x, want %08x", files[i], sum, s.CRC32C)
+			}
+			s.All, s.Time, changed = updateCRC(m.crc, ids), now, true
+			m.forget()
+		}
+		m.crc = s.All
+		if err := ctx.Err(); err != nil {
+			return nil, false, err
+		}
 	}
 	m.random()
-	return m, nil
+	return m, changed, nil
+}
+
+// modified returns when a file was last changed, in nanoseconds.
+func modified(path string) (int64, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return 0, err
+	}
+	return info.ModTime().UnixNano(), nil
 }
 
 // checkSize returns an error unless a shard's file has its size.

@@ -21,7 +21,7 @@ type corpusFlags struct {
 
 // add adds the flags. model names the one whose context is the default length of a window.
 func (c *corpusFlags) add(f *pflag.FlagSet, model string) {
-	f.StringVar(&c.corpus, "data", "", "data to predict: text (.txt, .jsonl, .parquet, source code, a folder or a glob), .safetensors with input_ids, or sample:val")
+	f.StringVar(&c.corpus, "data", "", "data to predict: text (.txt, .jsonl, .csv, .parquet, source code, a folder or a glob), .safetensors with input_ids, or sample:val")
 	f.StringVar(&c.o.TextKey, "text-key", "", "`KEY` of the text in JSON records (default text)")
 	cli.NumberVar(f, &c.o.SeqLen, "seq-len", 0, 0, limits.Tokens, "tokens per window (default: the context of "+model+", at most 2048)")
 	cli.NumberVar(f, &c.o.MaxWindows, "max-windows", 0, 0, limits.Count, "maximum number of windows, from the start (0: all)")
@@ -32,7 +32,7 @@ func (c *corpusFlags) add(f *pflag.FlagSet, model string) {
 func (c *corpusFlags) check() error {
 	switch {
 	case c.corpus == "":
-		return cli.Usagef("--data is missing: a .txt, .jsonl, .parquet or source file, a folder or a glob of them, or a .safetensors file with input_ids")
+		return cli.Usagef("--data is missing: a .txt, .jsonl, .csv, .parquet or source file, a folder or a glob of them, or a .safetensors file with input_ids")
 	case c.o.SeqLen == 1:
 		return cli.Usagef("--seq-len is %d, want 2 or more, or 0, the default", c.o.SeqLen)
 	}

@@ -53,9 +53,9 @@ func newRun() *cobra.Command {
 		Long: `Start an up-training run. --config is a recipe file or the name of an embedded recipe: ` +
 			strings.Join(recipe.Names(), ", ") + `.
 Flags and --set override keys of the recipe; if a key is set twice, the last one wins. Data is text (.txt with <|endoftext|> between documents; .jsonl,
-.json or .parquet with "text", --text-key or conversations; source code; any of these but .parquet as .gz or .zst; a folder or a glob of them; org/name in
-the hub's cache), a .safetensors file with input_ids [rows, tokens], or sample:train. A recipe can name several corpora with weights (docs/formats.md).
-If the folder already contains an unfinished run with the same settings, it is resumed.`,
+.json, .csv or .parquet with "text", --text-key or conversations; source code; any of these but .parquet as .gz or .zst; a folder or a glob of them; org/name
+in the hub's cache), a .safetensors file with input_ids [rows, tokens], or sample:train. A recipe can name several corpora with weights
+(docs/formats.md). If the folder already contains an unfinished run with the same settings, it is resumed.`,
 		Args: cli.Args(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if _, err := first(); err != nil {

@@ -1,6 +1,7 @@
 package data
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"errors"
@@ -31,7 +32,7 @@ const TextKey = "text"
 
 // openCorpus opens a text corpus. path is a .txt file with documents separated by <|endoftext|>; a .jsonl, .ndjson or
 // .json file of records, concatenated or in an array, which are strings or hold their text under key ("": TextKey), or a
-// conversation; a table of Parquet with such records; a file of source code or prose, which is one document; any of these but a table
+// conversation; a table of Parquet, .csv or .tsv with such records; a file of source code or prose, which is one document; any of these but Parquet
 // with .gz or .zst; a folder of such files, read in path order; or a glob that matches such files and folders. In a folder, dot files and files that describe it (README, LICENSE, dataset_info.json) are skipped. In a data
 // set, so are source code and prose. Files of other kinds are skipped with a warning, and are an error if they make up
 // most of the bytes.
@@ -134,7 +135,11 @@ func (c *textCorpus) read(f source, m *meter, emit func(part) error) (nulls int,
 	}
 	if f.records() {
 		reader := recordReader{r: from, keys: c.keys, doc: document{emit: emit}}
-		if f.kind == raw.Parquet {
+		separator := raw.Separators[f.kind]
+		if separator != 0 {
+			reader.r = bufio.NewReaderSize(raw.Separated(from, separator), bufferSize)
+		}
+		if separator != 0 || f.kind == raw.Parquet {
 			reader.unit = "row"
 		}
 		err := reader.readAll()

@@ -36,7 +36,7 @@ var wholeFile = []string{
 }
 
 // recordKinds are the kinds of files of records: of JSON, and tables that are read as JSON.
-var recordKinds = []string{".jsonl", ".ndjson", ".json", raw.Parquet}
+var recordKinds = []string{".jsonl", ".ndjson", ".json", ".csv", ".tsv", raw.Parquet}
 
 func (f source) records() bool { return slices.Contains(recordKinds, f.kind) }
 
@@ -61,8 +61,6 @@ func (f source) separator() string {
 // instead maps unsupported kinds of corpus files to advice.
 var instead = map[string]string{
 	".arrow": `write it as .jsonl: datasets.load_dataset("arrow", data_files="FILE", split="train").to_json("corpus.jsonl")`,
-	".csv":   `write it as .jsonl: datasets.load_dataset("csv", data_files="FILE", split="train").to_json("corpus.jsonl")`,
-	".tsv":   `write it as .jsonl: datasets.load_dataset("csv", delimiter="\t", data_files="FILE", split="train").to_json("corpus.jsonl")`,
 	".xz":    "decompress it: xz -dk FILE",
 	".bz2":   "decompress it: bzip2 -dk FILE",
 	".lz4":   "decompress it: lz4 -dm FILE",
@@ -75,11 +73,11 @@ func notRead(kind string) string {
 	if advice, ok := instead[kind]; ok {
 		return fmt.Sprintf("%s is not supported; %s", kind, advice)
 	}
-	return "unsupported file type; expected .txt, .jsonl, .json, source code, any of them with .gz or .zst, .parquet, or a folder"
+	return "unsupported file type; expected .txt, .jsonl, .json, .csv, source code, any of them with .gz or .zst, .parquet, or a folder"
 }
 
 // tableKinds are unsupported kinds of files that data sets consist of.
-var tableKinds = []string{".arrow", ".csv", ".tsv"}
+var tableKinds = []string{".arrow"}
 
 // tables reports whether the file is of such a kind, possibly compressed.
 func (f source) tables() bool {
@@ -219,7 +217,7 @@ func (c *textCorpus) find(ctx context.Context, path string, d *folder) (f source
 	case isAside(f.plainName()), !info.Mode().IsRegular(), slices.Contains(media, f.kind):
 		d.left = append(d.left, c.within(f))
 		return f, false, nil
-	case f.kind == ".json": // usually settings
+	case f.kind == ".json" || raw.Separators[f.kind] != 0: // usually settings, and often figures
 		if err := c.probe(ctx, f); err != nil {
 			d.miss(c.within(f), f, err.Error())
 			return f, false, ctx.Err()
@@ -330,7 +328,7 @@ func (d *folder) check(c *textCorpus, dataset bool) error {
 		_, why := d.worst()
 		return fmt.Errorf("%d of its %d bytes are skipped, those of %s: %s", d.lost, d.lost+d.read, some(d.names()), why)
 	case len(c.files) == 0:
-		return fmt.Errorf("no file of a known kind: expected .txt, .jsonl, .json or source code, any of them with .gz or .zst, or .parquet; it has %s", some(d.left))
+		return fmt.Errorf("no file of a known kind: expected .txt, .jsonl, .json, .csv or source code, any of them with .gz or .zst, or .parquet; it has %s", some(d.left))
 	case len(d.missed) > 0:
 		name, why := d.worst()
 		slog.Warn("files of the corpus folder are skipped", "folder", c.name, "files", some(d.left), "such_as", name, "because", why)

@@ -100,9 +100,15 @@ func TestFolders(t *testing.T) {
 		},
 		{
 			"tables with settings",
-			map[string]string{"a.json": "{}", "data/train.arrow": "PAR1....", "data/b.csv": "a,b"},
+			map[string]string{"a.json": "{}", "data/train.arrow": "PAR1........", "data/b.csv": "a,b\n1,2\n"},
 			nil,
-			[]string{"13 of its 13 bytes", "a.json, data/b.csv, data/train.arrow", ".arrow is not supported"},
+			[]string{"22 of its 22 bytes", "a.json, data/b.csv, data/train.arrow", ".arrow is not supported"},
+		},
+		{
+			"records and figures",
+			map[string]string{"a.csv": "n,text\n1,\"a \"\"quote\"\",\nand more\"\n2,b\n", "loss.csv": "step,loss\n1,2\n", "README.md": card},
+			[]string{"a \"quote\",\nand more", "b"},
+			[]string{"README.md, loss.csv", `its keys are "loss", "step"`},
 		},
 		{
 			"compressed records with a project",

@@ -2,9 +2,12 @@ package data
 
 import (
 	"bytes"
+	"encoding/csv"
 	"encoding/json"
 	"path/filepath"
+	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -24,6 +27,22 @@ func jsonLines(t *testing.T, rows []any) string {
 		if err := out.Encode(row); err != nil {
 			t.Fatal(err)
 		}
+	}
+	return b.String()
+}
+
+// separated returns the texts of rows as the second column of a table.
+func separated(t *testing.T, separator rune, rows []any) string {
+	t.Helper()
+	var b bytes.Buffer
+	out := csv.NewWriter(&b)
+	out.Comma = separator
+	all := [][]string{{"number", "text"}}
+	for i, row := range rows {
+		all = append(all, []string{strconv.Itoa(i), reflect.ValueOf(row).Field(0).String()})
+	}
+	if err := out.WriteAll(all); err != nil {
+		t.Fatal(err)
 	}
 	return b.String()
 }
@@ -70,6 +89,7 @@ func TestFormats(t *testing.T) {
 	nulls = append(slices.Clone(rows), map[string]any{"text": nil, "more": []int{1}})
 	text := jsonLines(t, rows)
 	root := tree(t, map[string]string{
+		"d.csv": separated(t, ',', rows), "e.tsv.zst": packed(t, "\ufeff"+separated(t, '\t', rows)),
 		"a.jsonl": text, "b.jsonl.gz": jsonLines(t, nulls), "c.jsonl.zst": packed(t, text), "array.json": "[" + strings.ReplaceAll(strings.TrimSpace(text), "\n", ",") + "]",
 	})
 	want := tokensOf(t, filepath.Join(root, "a.jsonl"), e)
@@ -77,7 +97,7 @@ func TestFormats(t *testing.T) {
 		t.Fatalf("only %d tokens", len(want))
 	}
 	for _, path := range []string{
-		filepath.Join(root, "b.jsonl.gz"), filepath.Join(root, "c.jsonl.zst"), filepath.Join(root, "array.json"), filepath.Join(root, "c.*"),
+		filepath.Join(root, "d.csv"), filepath.Join(root, "e.tsv.zst"), filepath.Join(root, "b.jsonl.gz"), filepath.Join(root, "c.jsonl.zst"), filepath.Join(root, "array.json"), filepath.Join(root, "c.*"),
 		filepath.Join(field, "parquet"), filepath.Join(field, "parquet/data"), filepath.Join(field, "parquet/**/*.parquet"),
 		filepath.Join(field, "parquet/data/train-0000[01]*"), filepath.Join(field, "parquet-zstd/data.parquet"), filepath.Join(field, "parquet-zst*"),
 	} {

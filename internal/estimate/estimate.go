@@ -42,6 +42,9 @@ type Memory struct {
 	Teacher     float64 `json:"teacher"`     // its weights
 	Activations float64 `json:"activations"` // kept for the backward pass, and gradients on their way through a layer
 	Work        float64 `json:"work"`        // logits, work space of products, and the libraries
+
+	rest  float64 // of Weights: what only those GPUs need that update them
+	whole float64 // of Gradients: of weights whose update needs them whole
 }
 
 // Held returns what is there between steps.
@@ -120,17 +123,23 @@ func (w weight) frozen(m *Memory, n float64, half bool) {
 func (w weight) trained(m *Memory, n float64, half, split bool, shape []int) {
 	o := w.recipe.Optimizer
 	m.Weights += 4 * n
-	if half && !split {
+	switch {
+	case half && split:
+		m.rest += 2 * n
+	case half:
 		m.Weights += 2 * n
 	}
 	if o.Average > 0 {
 		m.Weights += 4 * n
 	}
 	muon := o.Name == recipe.Muon && w.param.Hidden()
+	gradients := 4 * n
 	if half && !w.added && !muon {
-		m.Gradients += 2 * n
-	} else {
-		m.Gradients += 4 * n
+		gradients = 2 * n
+	}
+	m.Gradients += gradients
+	if muon || o.Name == recipe.Adafactor {
+		m.whole += gradients
 	}
 	switch {
 	case o.Name == recipe.Adafactor && len(shape) == 2:
@@ -146,22 +155,18 @@ func (w weight) trained(m *Memory, n float64, half, split bool, shape []int) {
 	}
 }
 
-// shard divides what several GPUs divide among them. Of weights in bfloat16 without the optimizer's part, 2 bytes remain on each.
+// shard divides what several GPUs divide among them.
 func shard(m *Memory, s Setting) {
 	n := float64(max(1, s.GPUs))
 	if n == 1 || s.Sharding == ShardNone || s.Sharding == "" {
 		return
 	}
 	m.State /= n
-	own := 0.0 // what of a weight only its owner needs
-	if s.BF16 {
-		own = m.Weights / 2
-	}
-	m.Weights += own/n - own
+	m.Weights += m.rest/n - m.rest
 	if s.Sharding == ShardOptimizer {
 		return
 	}
-	m.Gradients /= n
+	m.Gradients = (m.Gradients-m.whole)/n + m.whole
 }
 
 // layerNumbers returns how many numbers of a token a layer keeps for the backward pass: its inputs, those of its products and norms, and

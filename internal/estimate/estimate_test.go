@@ -102,6 +102,36 @@ func TestSavings(t *testing.T) {
 	}
 }
 
+// Only what is trained, and what an update does not need whole, is divided.
+func TestDivided(t *testing.T) {
+	a := llama(t, 1024, 8, 16, 4, 2816, 8192)
+	of := func(gpus int, sharding Sharding, change func(r *recipe.Recipe)) Memory {
+		t.Helper()
+		r := adamw(4, 512)
+		r.LoRA = recipe.LoRA{Rank: 8, Alpha: 8, Projections: "q,v"}
+		change(r)
+		m, err := Of(a, r, Setting{Recompute: "none", Windows: 4, BF16: true, Exact: true, GPUs: gpus, Sharding: sharding})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return m
+	}
+	for name, c := range map[string]struct {
+		change             func(r *recipe.Recipe)
+		weights, gradients float64 // shares of those on one GPU that remain on each of very many
+	}{
+		"adamw":     {func(*recipe.Recipe) {}, 0.5, 0},
+		"adafactor": {func(r *recipe.Recipe) { r.Optimizer.Name = recipe.Adafactor }, 0.5, 1},
+		"muon":      {func(r *recipe.Recipe) { r.Optimizer.Name = recipe.Muon }, 1, 0.9},
+		"lora":      {func(r *recipe.Recipe) { r.Train = recipe.TrainLoRA }, 1, 0},
+	} {
+		one, many := of(1, ShardNone, c.change), of(1e6, ShardGradients, c.change)
+		if w, g := many.Weights/one.Weights, many.Gradients/one.Gradients; math.Abs(w-c.weights) > 0.01 || math.Abs(g-c.gradients) > 0.05 || many.State > 1e3 {
+			t.Errorf("%s: %.3f of the weights and %.3f of the gradients remain, want %.3f and %.3f", name, w, g, c.weights, c.gradients)
+		}
+	}
+}
+
 // With less memory more is saved, and never more than is needed; nothing is chosen that the recipe excludes.
 func TestChoose(t *testing.T) {
 	a, r := llama(t, 4096, 32, 32, 8, 11008, 32000), adamw(8, 2048)

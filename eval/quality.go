@@ -74,7 +74,11 @@ func MeasureQuality(ctx context.Context, m *Model, d *Corpus, o QualityOptions) 
 	per := min(windows, max(1, scoreRows/d.Window))
 	for at := 0; at < windows; at += per {
 		n := min(per, windows-at)
-		t.score(ctx, d.Read(at*d.Window, (at+n)*d.Window), n)
+		ids := d.Read(at*d.Window, (at+n)*d.Window)
+		if err := d.Err(); err != nil {
+			return nil, err
+		}
+		t.score(ctx, ids, n)
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}

@@ -92,7 +92,8 @@ func (d *trainingData) validate(corpus *data.Dataset, r *recipe.Recipe) (err err
 	if d.valid, err = data.FirstWindows(corpus.IDs, d.window, r.ValidWindows); err != nil {
 		return fmt.Errorf("valid: %s: %w", r.Valid, err)
 	}
-	return nil
+	corpus.Read(0, len(d.valid)*d.window)
+	return corpus.Err()
 }
 
 func fingerprintOf(t *data.Tokens) fingerprint {

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/klauspost/compress/zstd"
 
@@ -219,6 +220,40 @@ func TestResumeMixture(t *testing.T) {
 		t.Fatal(err)
 	}
 	same(t, "resumed", other.Dir, o.Dir)
+}
+
+// TestDamagedCorpus: tokens in the cache that have changed, though not the file's time, are not learned from.
+func TestDamagedCorpus(t *testing.T) {
+	texts, model, cache := asLines(t, "a.jsonl", "parquet-zstd/data.parquet"), sampleModel(t), t.TempDir()
+	sets := []string{"model=" + model, "data=" + texts, "valid=", "seq_len=64", "steps=3", "batch=2", "accumulate=1", "data_cache=" + cache}
+	r, o := smallRun(t, sets...)
+	mustRun(t, r, o)
+	files, err := filepath.Glob(cache + "/*/00000.tokens")
+	if err != nil || len(files) != 1 {
+		t.Fatal(files, err)
+	}
+	info, err := os.Stat(files[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := []byte(read(t, files[0]))
+	for i := range text {
+		text[i] = 0x7f // no model has so many tokens
+	}
+	if err := errors.Join(os.WriteFile(files[0], text, 0o644), os.Chtimes(files[0], time.Time{}, info.ModTime())); err != nil {
+		t.Fatal(err)
+	}
+	want := files[0] + ": is damaged: the checksum of the tokens from "
+	r.Steps = 4
+	if _, err := Run(t.Context(), r, Options{Dir: o.Dir + "2"}); err == nil || !strings.HasPrefix(err.Error(), "step 1: data: "+want) {
+		t.Errorf("error %v", err)
+	}
+	if _, err := Resume(t.Context(), o, []string{"steps=4"}); err == nil || !strings.HasPrefix(err.Error(), "step 4: data: "+want) || stopOf(t, err).Saved != 3 {
+		t.Errorf("resumed: error %v", err)
+	}
+	if _, err := Resume(t.Context(), o, []string{"steps=4", "valid=" + texts, "valid_windows=1"}); err == nil || !strings.Contains(err.Error(), want) {
+		t.Errorf("with validation: error %v", err)
+	}
 }
 
 // TestBadRowsOfRun: a recipe says how many rows may be unusable.

@@ -209,7 +209,11 @@ func (r *run) next(ctx context.Context) error {
 	if step < r.recipe.Steps && !r.stopping(ctx) {
 		then = r.windows(step + 1)
 	}
-	out, err := r.trainer.step(step, r.windows(step), then)
+	windows := r.windows(step)
+	if err := r.data.sampler.Err(); err != nil {
+		return r.stopped(fmt.Errorf("step %d: data: %w", step, err))
+	}
+	out, err := r.trainer.step(step, windows, then)
 	err = r.together(ctx, &out, err)
 	switch {
 	case errors.Is(err, errTeacher):

@@ -20,8 +20,8 @@ import (
 	"gqa/internal/data/raw"
 )
 
-// A cached corpus is a folder of files of tokens, 00000.tokens and so on, and of state.json. All files but the last hold shardTokens
-// tokens as little-endian int32.
+// A cached corpus is a folder of files of tokens, 00000.tokens and so on, of their checksums, 00000.sums, and of state.json.
+// All files of tokens but the last hold shardTokens of them as little-endian int32.
 const stateFile = "state.json"
 
 // shardTokens is the number of tokens of a shard: a multiple of any system's pages.
@@ -277,6 +277,10 @@ func (w *cacheWriter) flush(next place, skip int) error {
 	if err := checkpoints.WriteFileAtomic(w.path(n), buf, 0o666); err != nil {
 		return err
 	}
+	_, sums, err := writeSums(w.path(n), w.shard)
+	if err != nil {
+		return err
+	}
 	now, err := modified(w.path(n))
 	if err != nil {
 		return err
@@ -287,7 +291,7 @@ func (w *cacheWriter) flush(next place, skip int) error {
 			now = 0
 		}
 	}
-	w.state.Shards = append(slices.Clip(w.state.Shards), shard{len(w.shard), updateCRC(0, w.shard), updateCRC(before, w.shard), now})
+	w.state.Shards = append(slices.Clip(w.state.Shards), shard{len(w.shard), updateCRC(0, w.shard), updateCRC(before, w.shard), sums, now})
 	w.state.Next, w.state.Skip = next, skip
 	w.shard = w.shard[:0]
 	return w.save()

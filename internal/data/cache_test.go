@@ -203,10 +203,12 @@ func TestDamagedCache(t *testing.T) {
 	}
 }
 
-// Files whose sizes and times are those recorded are not read to open a cache, and others once.
+// Files whose sizes and times are those recorded are not read to open a cache, and others once. What is damaged nevertheless is found when it
+// is read.
 func TestOpenCache(t *testing.T) {
 	setShards(t, 16384)
 	root, cache := manyFiles(t), t.TempDir()
+	var last *Tokens
 	open := func(checks bool) uint32 {
 		t.Helper()
 		log := logged(t)
@@ -217,6 +219,7 @@ func TestOpenCache(t *testing.T) {
 		if strings.Contains(log.String(), "checking the corpus") != checks {
 			t.Errorf("checked: %v", !checks)
 		}
+		last = got
 		return got.CRC32C()
 	}
 	want := open(false)
@@ -231,10 +234,31 @@ func TestOpenCache(t *testing.T) {
 	}
 	content, err := os.ReadFile(path)
 	if err == nil {
-		err = errors.Join(os.WriteFile(path, make([]byte, len(content)), 0o644), os.Chtimes(path, time.Time{}, info.ModTime())) // would be found damaged
+		damaged := slices.Clone(content)
+		damaged[4*(blockTokens+5)] ^= 1 // in the second block
+		err = errors.Join(os.WriteFile(path, damaged, 0o644), os.Chtimes(path, time.Time{}, info.ModTime()))
 	}
 	if got := open(false); err != nil || got != want {
 		t.Errorf("CRC-32C %08x, want %08x, %v", got, want, err)
+	}
+	first := shardTokens + blockTokens // token of the damaged block
+	for _, r := range [][2]int{{0, first}, {first + blockTokens, len(last.IDs)}, {first, first}, {5, 5}} {
+		if last.Read(r[0], r[1]); last.Err() != nil {
+			t.Errorf("tokens %v: error %v", r, last.Err())
+		}
+	}
+	for _, r := range [][2]int{{first - 1, first + 1}, {first + 7, first + 8}, {0, 1}} {
+		if last.Read(r[0], r[1]); last.Err() == nil || !strings.Contains(last.Err().Error(), path+": is damaged: the checksum of the tokens from 4096 on is") {
+			t.Errorf("tokens %v: error %v", r, last.Err())
+		}
+	}
+	s, err := NewMixture([]Component{{last, 1}}, 512, 1)
+	if err != nil || s.Err() == nil {
+		t.Errorf("%v, %v", s.Err(), err)
+	}
+	spread := Dataset{Tokens: last, Window: 100}
+	if spread.Spread(3); spread.Err() == nil {
+		t.Error("the error is gone")
 	}
 	if err := os.WriteFile(path, content, 0o644); err != nil {
 		t.Fatal(err)
@@ -248,6 +272,19 @@ func TestOpenCache(t *testing.T) {
 				t.Errorf("CRC-32C %08x, want %08x", got, want)
 			}
 		}
+	}
+	for _, text := range [][]byte{nil, []byte("else"), make([]byte, 4*4)} { // of the checksums of blocks
+		if err := os.WriteFile(sumsFile(path), text, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		for _, checks := range []bool{true, false} {
+			if got := open(checks); got != want {
+				t.Errorf("checksums %q: CRC-32C %08x, want %08x", text, got, want)
+			}
+		}
+	}
+	if last.Read(0, len(last.IDs)); last.Err() != nil {
+		t.Error(last.Err())
 	}
 	forgotten(t, states[0])
 	for _, checks := range []bool{true, false} {
@@ -285,7 +322,7 @@ func forgotten(t *testing.T, path string) {
 		err = json.Unmarshal(text, &s)
 	}
 	for i := range s.Shards {
-		s.Shards[i].All, s.Shards[i].Time = 0, 0
+		s.Shards[i].All, s.Shards[i].Sums, s.Shards[i].Time = 0, 0, 0
 	}
 	if err == nil {
 		text, err = json.Marshal(s)

@@ -30,6 +30,7 @@ func (d *Dataset) Spread(n int) {
 		at := (2*i + 1) * all / (2 * n) * d.Window
 		ids = append(ids, d.Read(at, at+d.Window)...)
 	}
+	d.fault = d.Err()
 	d.IDs, d.mapped = ids, nil
 }
 

@@ -30,3 +30,9 @@ func mapShards(files []string, shards []shard, tokens int) (*mapping, error) {
 
 // flock does nothing: two processes that encode the same corpus at once write the same files, each whole.
 func flock(*os.File) (held bool, err error) { return false, nil }
+
+// littleEndian returns tokens as files store them.
+func littleEndian(tokens []int32) []byte {
+	text, _ := binary.Append(nil, binary.LittleEndian, tokens) // cannot fail for integers
+	return text
+}

@@ -55,3 +55,8 @@ func flock(f *os.File) (held bool, err error) {
 	}
 	return false, os.NewSyscallError("flock", err)
 }
+
+// littleEndian returns tokens as files store them, which is how they are in memory.
+func littleEndian(tokens []int32) []byte {
+	return unsafe.Slice((*byte)(unsafe.Pointer(unsafe.SliceData(tokens))), 4*len(tokens))
+}

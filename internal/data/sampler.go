@@ -99,7 +99,7 @@ func NewMixture(all []Component, window int, seed uint64) (*Sampler, error) {
 }
 
 // Batch returns the size windows of step, counted from 0, as subslices of the corpora's IDs. They depend only on the corpora, the seed,
-// step and size, so that a run can resume at any step without saved state.
+// step and size, so that a run can resume at any step without saved state. The caller must then check Err.
 func (s *Sampler) Batch(step, size int) [][]int32 { return s.Share(step, size, 0, 1) }
 
 // Share returns the windows of Batch(step, size) that belong to one of world processes: consecutive ones, so that the shares of rank 0, 1
@@ -111,6 +111,16 @@ func (s *Sampler) Share(step, size, rank, world int) [][]int32 {
 		batch = append(batch, s.draw(step*size+i))
 	}
 	return batch
+}
+
+// Err returns an error if something that was drawn is damaged, and must not be used.
+func (s *Sampler) Err() error {
+	for _, c := range s.corpora {
+		if err := c.Err(); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // draw returns the nth window.

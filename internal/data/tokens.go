@@ -21,12 +21,21 @@ type Tokens struct {
 	Tokenizer *tokenizer.Tokenizer // nil if the data consists of IDs
 
 	mapped *mapping // the file that IDs are in; nil if they are in memory
+	fault  error    // of a file that IDs were copied from
 }
 
-// Read returns the tokens [from,to). Those in a file may leave memory after a while.
+// Read returns the tokens [from,to). Those in a file may leave memory after a while. The caller must then check Err.
 func (t *Tokens) Read(from, to int) []int32 {
-	t.mapped.touch(to - from)
+	t.mapped.touch(from, to)
 	return t.IDs[from:to:to]
+}
+
+// Err returns an error if something that was read is damaged, and must not be used.
+func (t *Tokens) Err() error {
+	if t.fault != nil || t.mapped == nil {
+		return t.fault
+	}
+	return t.mapped.blocks.err()
 }
 
 // CRC32C returns the CRC-32C of the tokens as little-endian int32.

@@ -151,6 +151,39 @@ func TestMPI(t *testing.T) {
 	}
 }
 
+// Parts of the weights, Adafactor, skipped steps, validations and the best checkpoint are those of one process, also when a run goes on with
+// another number of processes.
+func TestMPIOptions(t *testing.T) {
+	r, dir := newMPIRun(t), t.TempDir()
+	for name, sets := range map[string][]string{
+		"lora, adafactor": {"train=lora", "optimizer.name=adafactor", "optimizer.lr=1e-3"},
+		"attention":       {"train=attention", "sharding=gradients", "skip.spike=1.5", "skip.limit=50", "optimizer.lr=1e-5"},
+	} {
+		one, two := filepath.Join(dir, "one "+name), filepath.Join(dir, "two "+name)
+		sets = append(sets, "best=loss", "valid_every=20")
+		r.must(0, r.begin(one, sets...)...)
+		r.must(2, r.begin(two, sets...)...)
+		again := filepath.Join(dir, "three "+name)
+		if err := os.CopyFS(again, os.DirFS(two)); err != nil {
+			t.Fatal(err)
+		}
+		for _, later := range []string{"checkpoints/step-40", "checkpoints/step-50", "model"} {
+			if err := os.RemoveAll(filepath.Join(again, later)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		r.must(3, "resume", again)
+		for _, run := range []string{two, again} {
+			r.agree(filepath.Base(run), run, one, 1e-5)
+			a, err := train.ReadStatus(run)
+			b, errOne := train.ReadStatus(one)
+			if err != nil || errOne != nil || a.Skipped != b.Skipped || a.Best != b.Best || a.Best == 0 || (a.Skipped > 0) != (name == "attention") {
+				t.Errorf("%s: %+v, want %+v, %v, %v", run, a, b, err, errOne)
+			}
+		}
+	}
+}
+
 // kill kills the second process of a job after step 20 is saved, and waits for the job's end.
 func (r *mpiRun) kill(dir string, job *exec.Cmd) {
 	r.t.Helper()

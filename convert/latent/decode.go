@@ -13,8 +13,9 @@ import (
 // Ridges are added to the features' second moments, relative to their mean. Rotary features of low frequencies are nearly functions of
 // the latent, so combinations of both are kept near the direct ones.
 const (
-	ridge    = 1e-7
-	keyRidge = 1e-5
+	ridge     = 1e-7
+	keyRidge  = 1e-5
+	mostRidge = 1e-2
 )
 
 // directKeys returns combinations of the features for the rotated keys, [features, KV heads*headDim]: what the shared planes hold of
@@ -122,14 +123,16 @@ func (s *source) decodeValues(features merge.Linear) (values []float32, rest []f
 	if !free {
 		own, cross = second(own, mean, mean), second(cross, mean, valueMean)
 	}
-	values = s.leastSquares(own, cross, s.o.Rank, ridge)
+	if values = s.leastSquares(own, cross, s.o.Rank, ridge); values == nil {
+		return nil, nil, 0
+	}
 	moments := make([]*mat.Dense, s.a.KVHeads)
 	for g, m := range s.m.HeadMoments(s.ctx, s.a.V, d) {
 		if moments[g] = mat.DenseCopyOf(m); free {
 			remove(moments[g].RawMatrix().Data, valueMean[g*d:][:d], valueMean[g*d:][:d])
 		}
 	}
-	if free && values != nil {
+	if free {
 		rest = valueMean
 		for i, x := range values {
 			rest[i%len(rest)] -= float64(x) * mean[i/len(rest)]
@@ -147,7 +150,8 @@ func remove(g, x, y []float64) {
 	}
 }
 
-// leastSquares returns the X with own·X = cross, for own [n, n] with a ridge relative to its mean; nil if there is none.
+// leastSquares returns the X with own·X = cross, for own [n, n] with a ridge relative to its mean, or with the least of its tenfolds that
+// makes own positive in spite of rounding; nil if there is none.
 func (s *source) leastSquares(own, cross []float64, n int, ridge float64) []float32 {
 	wide := len(cross) / n
 	square, right, trace := make([]float32, n*n), make([]float32, len(cross)), 0.0
@@ -160,9 +164,12 @@ func (s *source) leastSquares(own, cross []float64, n int, ridge float64) []floa
 			right[j*n+i] = float32(cross[i*wide+j])
 		}
 	}
-	x := solve.Symmetric(s.ctx, square, right, n, math.Max(ridge*trace/float64(n), 1e-30))
-	if x == nil {
-		return nil
+	var x []float64
+	for ; x == nil; ridge *= 10 {
+		if ridge > mostRidge || s.ctx.Err() != nil {
+			return nil
+		}
+		x = solve.Symmetric(s.ctx, square, right, n, math.Max(ridge*trace/float64(n), 1e-30))
 	}
 	all := make([]float32, len(x))
 	for i := range n {

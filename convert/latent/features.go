@@ -12,8 +12,8 @@ import (
 // features returns what a token keeps as linear functions of the input: the latent's rows, then those of the shared planes. The latent
 // is the best approximation of values, and of what the shared planes leave of the keys, by that many numbers: their principal components
 // in the metric of the inputs and of what reads them (Eckart & Young 1936). All have the variance one. rotary are the shared planes' rows,
-// and keys what they leave.
-func (s *source) features(shared []plane, rotary, keys merge.Linear) merge.Linear {
+// and keys what they leave. ok is false if there are no principal components.
+func (s *source) features(shared []plane, rotary, keys merge.Linear) (all merge.Linear, ok bool) {
 	wide := s.a.KVHeads * s.a.HeadDim
 	stack := newLinear(2*wide, s.a.K, s.a.V)
 	for g := range s.a.KVHeads {
@@ -21,17 +21,17 @@ func (s *source) features(shared []plane, rotary, keys merge.Linear) merge.Linea
 		weigh(stack, first, s.keyReaders[g], part(keys, first, s.a.HeadDim))
 		weigh(stack, wide+first, s.valueReaders[g], part(s.a.V, first, s.a.HeadDim))
 	}
-	all := newLinear(s.o.Rank+2*len(shared), stack)
+	all = newLinear(s.o.Rank+2*len(shared), stack)
 	mean := s.m.MeanOf(stack)
 	clear(mean[:wide]) // a constant in a key without positions changes no probability
 	if s.a.O.Bias != nil {
 		clear(mean) // one in a value becomes part of the output's bias
 	}
-	s.principal(part(all, 0, s.o.Rank), stack, mean)
+	ok = s.principal(part(all, 0, s.o.Rank), stack, mean)
 	for r := range 2 * len(shared) {
 		addRow(all, s.o.Rank+r, 1, rotary, r)
 	}
-	return all
+	return all, ok
 }
 
 // weigh adds the root of the readers' moment times the rows of l to the rows of dst from first on.
@@ -76,8 +76,8 @@ func (s *source) rest(shared []plane, rotary merge.Linear) merge.Linear {
 }
 
 // principal sets dst's rows to the principal components of l's outputs, whose means are given as far as they matter. Components that are
-// always zero stay zero.
-func (s *source) principal(dst, l merge.Linear, mean []float64) {
+// zero, as far as float32 can tell, stay zero. It reports whether there are any components.
+func (s *source) principal(dst, l merge.Linear, mean []float64) bool {
 	n, rank := len(l.W)/l.In, len(dst.W)/dst.In
 	g := make([]float32, n*n)
 	blas.Gemm(false, true, n, n, l.In, 1, s.m.Project(s.ctx, l), l.In, l.W, l.In, 0, g, n)
@@ -88,12 +88,12 @@ func (s *source) principal(dst, l merge.Linear, mean []float64) {
 	}
 	vectors, values, ok := merge.Top(s.ctx, g, n, min(rank, n))
 	if !ok {
-		return
+		return false
 	}
 	mix, k := make([]float32, rank*n), len(values)
 	for c := range k { // the largest comes last
 		value := values[k-1-c]
-		if value <= 1e-10*values[k-1] {
+		if value <= 1e-7*values[k-1] {
 			break
 		}
 		for i := range n {
@@ -101,4 +101,5 @@ func (s *source) principal(dst, l merge.Linear, mean []float64) {
 		}
 	}
 	apply(dst, 0, mix, n, rank, l)
+	return true
 }

@@ -86,9 +86,12 @@ func Convert(ctx context.Context, a *merge.Attention, m *merge.Moment, o Options
 	shared := s.choosePlanes()
 	rotary := s.rows(shared)
 	rest := s.rest(shared, rotary)
-	features := s.features(shared, rotary, rest)
+	features, ok := s.features(shared, rotary, rest)
 	if err := ctx.Err(); err != nil {
 		return nil, Fit{}, err
+	}
+	if !ok {
+		return nil, Fit{}, errors.New("keys and values have no principal components: weights or activations are too large")
 	}
 	keys, lostKeys := s.decodeKeys(features, rest, shared)
 	values, constant, lostValues := s.decodeValues(features)

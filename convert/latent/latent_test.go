@@ -318,3 +318,32 @@ func TestNorm(t *testing.T) {
 	}
 	t.Logf("error %.4f without a norm; with one %.4f and a bias, %.4f with a nearly constant number, %.4f alone", free, bias, mean, without)
 }
+
+// Inputs of few directions, as a trained model's are to float32, take nothing from the rest, for many heads and few.
+func TestFewDirections(t *testing.T) {
+	r := rand.New(rand.NewPCG(5, 1))
+	for _, s := range []shape{{heads: 16, kvHeads: 16, headDim: 16, dim: 96, planes: 8}, {heads: 2, kvHeads: 2, headDim: 16, dim: 40, planes: 8, bias: true}} {
+		x := inputs(r, 200, s.dim)
+		for i := range x {
+			for j := range x[i] {
+				x[i][j] *= math.Exp(-float64(j))
+			}
+		}
+		a, m := s.attention(r), moment(x)
+		for _, rank := range []int{24, 64} {
+			l, fit, err := Convert(t.Context(), a, m, s.options(rank, 4))
+			if err != nil {
+				t.Fatalf("%v, rank %d: %v", s, rank, err)
+			}
+			if !(fit.Values < 1e-4) || !(fit.Keys < 0.5) || !l.finite() {
+				t.Errorf("%v, rank %d: errors %+v", s, rank, fit)
+			}
+		}
+	}
+	a := shape{heads: 2, kvHeads: 2, headDim: 16, dim: 40, planes: 8}.attention(r)
+	m := moment(inputs(r, 50, 40))
+	m.Cov[7] = float32(math.Inf(1))
+	if _, _, err := Convert(t.Context(), a, m, shape{headDim: 16, planes: 8}.options(8, 4)); err == nil {
+		t.Error("inputs without moments are no error")
+	}
+}

@@ -18,7 +18,9 @@ func (s *source) factorQueries(l *Attention) bool {
 		addRow(stack, l.Heads*l.Nope+r, math.Sqrt(0.5), l.QRope, r)
 	}
 	l.QueryDown = newLinear(s.o.QueryRank, stack)
-	s.principal(l.QueryDown, stack, s.m.MeanOf(stack))
+	if !s.principal(l.QueryDown, stack, s.m.MeanOf(stack)) {
+		return false
+	}
 	var ok, also bool
 	l.QNope, ok = s.read(l.QueryDown, l.QNope)
 	l.QRope, also = s.read(l.QueryDown, l.QRope)

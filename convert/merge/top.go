@@ -84,32 +84,38 @@ func noiseMatrix(n int) []float32 {
 	return x
 }
 
+// Shifts of the diagonal of products of columns whose lengths are one. What f32 rounds away may need the larger ones.
+const leastShift, mostShift = 1e-6, 1e-2
+
 // orthonormalise writes an orthonormal basis of the columns of y [n, p], which it overwrites, to q. It uses the
-// Cholesky factor of their products, twice if the result must be exact. It prevents nearly dependent columns from
-// growing.
+// Cholesky factor of their products, twice if the result must be exact, and again after a larger shift, which is needed if columns are
+// nearly dependent (Fukaya et al., arXiv 1809.11085). It prevents such columns from growing.
 func orthonormalise(y []float32, n, p int, q []float32, twice bool) bool {
 	gram := make([]float32, p*p)
 	blas.Gemm(true, false, p, p, n, 1, y, p, y, p, 0, gram, p)
-	if !invertFactor(gram, p) {
-		return false
+	shift := leastShift
+	for !invertFactor(gram, p, shift) {
+		if shift *= 10; shift > mostShift {
+			return false
+		}
 	}
 	blas.Gemm(false, false, n, p, p, 1, y, p, gram, p, 0, q, p)
-	if twice {
+	if twice || shift > leastShift {
 		copy(y, q)
-		return orthonormalise(y, n, p, q, false)
+		return orthonormalise(y, n, p, q, twice && shift > leastShift)
 	}
 	return true
 }
 
 // invertFactor replaces gram [p, p], the products of columns, by the inverse of its upper Cholesky factor, and reports
-// whether there is one. It first scales the columns to one.
-func invertFactor(gram []float32, p int) bool {
+// whether there is one. It first scales the columns to one and adds shift to the diagonal.
+func invertFactor(gram []float32, p int, shift float64) bool {
 	size := make([]float64, p)
 	for i := range size {
 		size[i] = 1 / math.Max(math.Sqrt(float64(gram[i*p+i])), 1e-30)
 	}
 	var chol mat.Cholesky
-	if !chol.Factorize(scaledProducts(gram, size)) {
+	if !chol.Factorize(scaledProducts(gram, size, shift)) {
 		return false
 	}
 	var upper, inverse mat.TriDense
@@ -128,15 +134,15 @@ func invertFactor(gram []float32, p int) bool {
 	return true
 }
 
-// scaledProducts returns diag(size)·gram·diag(size), with a small constant added to the diagonal.
-func scaledProducts(gram []float32, size []float64) *mat.SymDense {
+// scaledProducts returns diag(size)·gram·diag(size), with shift added to the diagonal.
+func scaledProducts(gram []float32, size []float64, shift float64) *mat.SymDense {
 	p := len(size)
 	products := mat.NewSymDense(p, nil)
 	for i := range p {
 		for j := i; j < p; j++ {
 			products.SetSym(i, j, float64(gram[i*p+j])*size[i]*size[j])
 		}
-		products.SetSym(i, i, products.At(i, i)+1e-6)
+		products.SetSym(i, i, products.At(i, i)+shift)
 	}
 	return products
 }

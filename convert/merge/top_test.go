@@ -30,6 +30,7 @@ func TestTop(t *testing.T) {
 	for name, value := range map[string]func(i int) float64{
 		"slow":  func(i int) float64 { return 1 / (1 + float64(i)/40) },
 		"fast":  func(i int) float64 { return math.Exp(-float64(i) / 10) },
+		"steep": func(i int) float64 { return math.Exp(-float64(i)) }, // columns are soon nearly dependent
 		"flat":  func(int) float64 { return 1 },
 		"few":   func(i int) float64 { return float64(max(0, 30-i)) },
 		"exact": func(i int) float64 { return float64(max(0, min(k-i, 1))) },

@@ -103,7 +103,7 @@ func (t *team) sharing(r *recipe.Recipe) spago.Sharing {
 	if t.alone() {
 		return spago.Sharing{}
 	}
-	return spago.Sharing{Group: t.Comm, Gradients: r.Sharding == recipe.ShardGradients}
+	return spago.Sharing{Group: t.Comm, Gradients: r.Sharding == recipe.ShardGradients, Parameters: r.Sharding == recipe.ShardParameters}
 }
 
 // least returns the smallest of the processes' numbers.

@@ -41,15 +41,20 @@ func mustAmong(t *testing.T, n int, f func(t *team, rank int) error) {
 // bit. Only one of them writes and is observed.
 func TestTeam(t *testing.T) {
 	for name, sets := range map[string][]string{
-		"one batch":    {"batch=4", "accumulate=1"},
-		"accumulating": {"batch=2", "accumulate=3", "sharding=gradients"},
-		"muon, mixed":  {"batch=3", "accumulate=2", "optimizer.name=muon", "distill.teacher=testdata/llama-rope3", "distill.loss=mixed"},
-		"attention":    {"batch=3", "accumulate=1", "train=attention", "sharding=gradients"},
-		"lora":         {"batch=4", "accumulate=1", "train=lora", "lora.projections=q,v,down", "lora.rank=2", "optimizer.lr=1e-2"},
-		"adafactor":    {"batch=4", "accumulate=1", "optimizer.name=adafactor", "optimizer.lr=1e-3"},
-		"bf16 moments": {"batch=4", "accumulate=1", "optimizer.moments=bf16"},
-		"lora, muon":   {"batch=2", "accumulate=2", "train=lora", "optimizer.name=muon", "optimizer.average=0.9", "sharding=gradients"},
-		"averaging":    {"batch=4", "accumulate=1", "optimizer.average=0.9", "valid_every=2"},
+		"one batch":            {"batch=4", "accumulate=1"},
+		"accumulating":         {"batch=2", "accumulate=3", "sharding=gradients"},
+		"muon, mixed":          {"batch=3", "accumulate=2", "optimizer.name=muon", "distill.teacher=testdata/llama-rope3", "distill.loss=mixed"},
+		"attention":            {"batch=3", "accumulate=1", "train=attention", "sharding=gradients"},
+		"lora":                 {"batch=4", "accumulate=1", "train=lora", "lora.projections=q,v,down", "lora.rank=2", "optimizer.lr=1e-2"},
+		"adafactor":            {"batch=4", "accumulate=1", "optimizer.name=adafactor", "optimizer.lr=1e-3"},
+		"bf16 moments":         {"batch=4", "accumulate=1", "optimizer.moments=bf16"},
+		"lora, muon":           {"batch=2", "accumulate=2", "train=lora", "optimizer.name=muon", "optimizer.average=0.9", "sharding=gradients"},
+		"averaging":            {"batch=4", "accumulate=1", "optimizer.average=0.9", "valid_every=2"},
+		"parameters":           {"batch=2", "accumulate=3", "sharding=parameters", "recompute=layer", "valid_every=2"},
+		"averaging parameters": {"batch=5", "accumulate=1", "sharding=parameters", "optimizer.average=0.9", "valid_every=2"},
+		"muon parameters":      {"batch=4", "accumulate=1", "sharding=parameters", "optimizer.name=muon", "distill.teacher=testdata/llama-rope3", "distill.loss=mixed"},
+		"lora parameters":      {"batch=3", "accumulate=1", "train=lora", "lora.projections=q,v,down", "lora.rank=2", "optimizer.lr=1e-2", "sharding=parameters"},
+		"adafactor parameters": {"batch=4", "accumulate=1", "optimizer.name=adafactor", "optimizer.lr=1e-3", "sharding=parameters"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			sets := append([]string{"steps=6", "save_every=3", "keep=0", "optimizer.eps=1e-4"}, sets...)

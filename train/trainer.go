@@ -173,7 +173,7 @@ func (t *trainer) gradients(n int, windows [][]int32) (losses []lossPart, err er
 		}
 	}
 	parts, calls := t.parts(len(windows), t.team.Rank()), 0
-	if calls = len(parts); t.recipe.Sharding == recipe.ShardGradients {
+	if calls = len(parts); t.recipe.Sharding == recipe.ShardGradients || t.Divides() {
 		calls = t.rounds()
 	}
 	for i := range calls {
@@ -181,7 +181,9 @@ func (t *trainer) gradients(n int, windows [][]int32) (losses []lossPart, err er
 			t.Final()
 		}
 		if i >= len(parts) {
-			t.Idle()
+			if err := t.Idle(); err != nil {
+				return nil, err
+			}
 			continue
 		}
 		loss, err := t.accumulate((n-1)*len(windows), windows, parts[i])
@@ -251,15 +253,16 @@ func counted(targets []int32) (n int) {
 func (t *trainer) evaluate(windows [][]int32) (loss float64, err error) {
 	t.Settle()
 	err = t.frugally(func() error {
-		var sums, counts []float64 // of each batch
-		for batch := range slices.Chunk(windows, t.economy.Windows) {
-			sum, n := 0.0, 0
-			if len(sums)%t.team.Size() == t.team.Rank() {
-				b, targets := t.objective.Batch(batch)
-				n = counted(targets)
-				sum = t.Evaluate(b, targets) * float64(n)
-			}
-			sums, counts = append(sums, sum), append(counts, float64(n))
+		batches := slices.Collect(slices.Chunk(windows, t.economy.Windows))
+		sums, counts := make([]float64, len(batches)), make([]float64, len(batches))
+		for i := t.team.Rank(); i < len(batches); i += t.team.Size() {
+			b, targets := t.objective.Batch(batches[i])
+			counts[i] = float64(counted(targets))
+			sums[i] = t.Evaluate(b, targets) * counts[i]
+		}
+		if t.Divides() && len(batches)%t.team.Size() > 0 && t.team.Rank() >= len(batches)%t.team.Size() { // others need this one's part
+			b, targets := t.objective.Batch(batches[0])
+			t.Evaluate(b, targets)
 		}
 		if err := t.Err(); err != nil {
 			return err

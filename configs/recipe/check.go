@@ -99,7 +99,7 @@ func (r *Recipe) validate() error {
 		oneOf("schedule.kind", s.Kind, Cosine, Linear, Constant, WSD),
 		oneOf("precision", r.Precision, "", "f32", "bf16"),
 		oneOf("packing", r.Packing, "", Windows, Documents),
-		oneOf("sharding", r.Sharding, "", ShardOptimizer, ShardGradients),
+		oneOf("sharding", r.Sharding, "", ShardOptimizer, ShardGradients, ShardParameters),
 		oneOf("recompute", r.Recompute, "", "none", "attention", "layer"),
 		oneOf("export_dtype", r.ExportDType, "keep", "f32", "bf16", "f16"),
 		oneOf("distill.loss", r.Distill.Loss, CE, KL, Mixed),

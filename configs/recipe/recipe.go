@@ -68,7 +68,7 @@ type Recipe struct {
 	// another device.
 	Device string `yaml:"device,omitempty" json:",omitempty"`
 	// Sharding is what several processes that train together divide among them: optimizer, its state and what 16-bit weights lack, which is
-	// the default; or gradients too. A run may be resumed with another.
+	// the default; gradients too; or parameters too. A run may be resumed with another.
 	Sharding Sharding `yaml:"sharding,omitempty" json:",omitempty"`
 	// Precision is that of activations on a GPU: f32, which is exact and the default, or bf16, with weights, sums and the optimizer's state
 	// in f32.
@@ -153,6 +153,8 @@ type Sharding string
 const (
 	ShardOptimizer Sharding = "optimizer" // ZeRO-1 (Rajbhandari et al., arXiv 1910.02054)
 	ShardGradients Sharding = "gradients" // ZeRO-2
+	// ShardParameters divides the weights too (ZeRO-3): those of a layer are gathered before it computes.
+	ShardParameters Sharding = "parameters"
 )
 
 // Decay selects the weights that WeightDecay applies to.

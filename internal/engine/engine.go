@@ -17,9 +17,11 @@ type Trainer interface {
 	Final()
 	// Idle takes the place of a call of Accumulate that other processes make. Only a Trainer that sums gradients after each call needs
 	// it, and each process must have called Accumulate before in the step.
-	Idle()
+	Idle() error
 	// Settle waits for what other processes have computed. All must call it before one of them calls Evaluate.
 	Settle()
+	// Divides reports whether each process has only a part of the weights: then all must call Evaluate as often as each other.
+	Divides() bool
 	// Step performs step n, counted from 1, and clears the gradients. It returns the norm of all gradients as one vector, which the
 	// device may still be computing. If that is not finite, nothing but the gradients has changed.
 	Step(n int, lr float64) (norm device.Number)

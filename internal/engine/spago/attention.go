@@ -64,7 +64,7 @@ func attention(a ops.Attention[mat.Tensor], b ops.Batch) (device.Scores, ops.Bat
 
 // RelativeBias gathers the bias of every query and key from the table; the backward pass sums the gradients.
 func (e *Engine) RelativeBias(table mat.Tensor, r ops.Relative, b ops.Batch) mat.Tensor {
-	t := valueOf(table)
+	t := use(valueOf(table))
 	heads := t.cols
 	bucket := make([]int32, 2*b.Len-1)
 	r.Fill(bucket, b.Len-1)

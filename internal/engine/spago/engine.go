@@ -24,6 +24,7 @@ type Engine struct {
 	noGrad   bool                // nothing requires a gradient
 	counting bool                // operators are counted as uses of their operands: this is a step's forward pass
 	wrote    func(weight *value) // if weights have buckets, called after an operator has written a weight's gradient
+	done     func()              // if weights have units, called after every operator, forward and backward
 	// observe, if not nil, is called after every linear layer.
 	observe func(x, w, y mat.Tensor)
 	// trace, if not nil, is called for every operator on the tape: when it is recorded, and by its Backward.
@@ -105,6 +106,7 @@ func (e *Engine) release(v *value) {
 	for _, b := range v.kept {
 		e.free(b)
 	}
+	v.letGo()
 	v.data, v.kept, v.addends, v.product = device.Buffer{}, nil, nil, nil
 }
 

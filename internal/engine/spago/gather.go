@@ -64,7 +64,7 @@ func (s *shards) await(b *bucket) {
 	b.arrival = nil
 	for _, m := range b.members {
 		if b.owner < 0 && b.home.None() {
-			s.device.Copy(b.shared(m), b.weights.Slice(m.at, m.at+m.slot.param.Size()))
+			s.device.Copy(b.shared(m), b.weights.Slice(m.at, m.at+m.param.Size()))
 		}
 		if v := m.value(); !v.data.None() {
 			v.updateCompute()
@@ -83,23 +83,18 @@ func (s *shards) arrive() {
 	}
 }
 
-// collect returns all numbers of which each rank has its own part of a slot's, in memory that the caller must free. All ranks must
+// collect returns all numbers of which each rank has its own part of a member's, in memory that the caller must free. All ranks must
 // call it.
-func (s *shards) collect(at *slot, own device.Buffer, f device.Format) device.Buffer {
-	b := valueOf(at.param).bucket
-	whole := s.device.New(f, at.param.Size())
-	if at.lo < at.hi {
-		s.device.Copy(whole.Slice(at.lo, at.hi), own)
+func (b *bucket) collect(m member, own device.Buffer, f device.Format) device.Buffer {
+	s := b.shards
+	whole := s.device.New(f, m.param.Size())
+	if lo, hi := b.range_(m, s.Group.Rank()); lo < hi {
+		s.device.Copy(whole.Slice(lo, hi), own)
 	}
 	var ops []comm.Op
-	for _, m := range b.members {
-		if m.slot != at {
-			continue
-		}
-		for rank := range s.Group.Size() {
-			if lo, hi := b.range_(m, rank); lo < hi {
-				ops = append(ops, s.Group.Broadcast(whole.Slice(lo, hi), rank))
-			}
+	for rank := range s.Group.Size() {
+		if lo, hi := b.range_(m, rank); lo < hi {
+			ops = append(ops, s.Group.Broadcast(whole.Slice(lo, hi), rank))
 		}
 	}
 	for _, op := range ops {
@@ -109,20 +104,20 @@ func (s *shards) collect(at *slot, own device.Buffer, f device.Format) device.Bu
 }
 
 // average is collect for an average, in F32 whatever it is stored in.
-func (s *shards) average(at *slot, own average) device.Buffer {
-	x, copied := own.f32(s.device)
+func (b *bucket) average(m member, own average) device.Buffer {
+	x, copied := own.f32(b.shards.device)
 	if copied {
-		defer s.device.Free(x)
+		defer b.shards.device.Free(x)
 	}
-	return s.collect(at, x, device.F32)
+	return b.collect(m, x, device.F32)
 }
 
-// fromOwner returns n numbers that the rank has that a slot belongs to, in memory that the caller must free. All ranks must call it.
-func (s *shards) fromOwner(at *slot, own device.Buffer, n int) device.Buffer {
-	all := s.device.New(device.F32, n)
-	if at.lo < at.hi {
-		s.device.Copy(all, own)
+// fromOwner returns n numbers that the owner of a bucket has, in memory that the caller must free. All ranks must call it.
+func (b *bucket) fromOwner(own device.Buffer, n int) device.Buffer {
+	all := b.shards.device.New(device.F32, n)
+	if b.owner == b.shards.Group.Rank() {
+		b.shards.device.Copy(all, own)
 	}
-	s.Group.Broadcast(all, valueOf(at.param).bucket.owner).Wait()
+	b.shards.Group.Broadcast(all, b.owner).Wait()
 	return all
 }

@@ -63,7 +63,7 @@ func directions(r *rand.Rand, grad []float32) map[string][]float32 {
 	for i := range random {
 		random[i] = float32(r.NormFloat64())
 	}
-	all := map[string][]float32{"its own direction": unit(along), "a random direction": unit(random)}
+	all := map[string][]float32{"its own direction": normalised(along), "a random direction": normalised(random)}
 	for _, name := range []string{"entry a", "entry b", "entry c"} {
 		entry := make([]float32, len(grad))
 		entry[r.IntN(len(grad))] = 1
@@ -72,7 +72,7 @@ func directions(r *rand.Rand, grad []float32) map[string][]float32 {
 	return all
 }
 
-func unit(d []float32) []float32 {
+func normalised(d []float32) []float32 {
 	sum := 0.0
 	for _, x := range d {
 		sum += float64(x) * float64(x)

@@ -172,14 +172,17 @@ func (e *Engine) Linears(x mat.Tensor, ws []ops.Linear[mat.Tensor]) []mat.Tensor
 func (e *Engine) linearJoint(x mat.Tensor, j *joint, weights, biases []mat.Tensor) mat.Tensor {
 	x = e.dense(x)
 	xv := valueOf(x).ready()
+	use(j.parts[0])
 	n, in, out := xv.rows, xv.cols, j.rows
 	y := e.result(n, out)
 	e.device.Gemm(false, true, n, out, in, 1, xv.data, in, j.operand(), in, 0, y.data, out)
 	if len(biases) > 0 {
+		use(valueOf(biases[0]))
 		e.device.AddRows(y.data, jointOf(biases).data, n, out)
 	}
 	return e.record(y, func(gy device.Buffer) {
 		if dx, beta, ok := e.into(x); ok {
+			use(j.parts[0])
 			e.device.Gemm(false, false, n, in, out, 1, gy, out, j.operand(), in, beta, dx, in)
 		}
 		if !j.parts[0].frozen {

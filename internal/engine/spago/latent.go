@@ -54,13 +54,13 @@ func (e *Engine) joinHeads(x, y mat.Tensor, heads, m, n int, shared bool) mat.Te
 // multiplyHeads multiplies each head of x [tokens, heads*k] by its matrix: y = x·w [tokens, heads*n] with w [heads*k, n], or y = x·wᵀ
 // with w [heads*n, k] if trans is true. With gradients gy: dx = gy·wᵀ, dw = xᵀ·gy, or dx = gy·w, dw = gyᵀ·x.
 func (e *Engine) multiplyHeads(x, w mat.Tensor, heads, n, k int, trans bool) mat.Tensor {
-	xv, wv := valueOf(x).ready(), valueOf(w)
+	xv, wv := valueOf(x).ready(), use(valueOf(w))
 	y := e.result(xv.rows, heads*n)
 	of := func(r device.Rows, dim int) device.Heads { return device.Heads{Buffer: r.Buffer, Head: dim, Row: r.LD} }
 	e.device.MultiplyHeads(trans, heads, y.rows, n, k, of(y.all(y.data), n), of(xv.all(xv.data), k), wv.operand())
 	return e.record(y, func(gy device.Buffer) {
 		e.addTo(x, func(dx device.Rows) {
-			e.device.MultiplyHeads(!trans, heads, y.rows, k, n, of(dx, k), of(y.all(gy), n), wv.operand())
+			e.device.MultiplyHeads(!trans, heads, y.rows, k, n, of(dx, k), of(y.all(gy), n), use(wv).operand())
 		})
 		dw, beta, ok := e.into(w)
 		for h := 0; ok && h < heads; h++ {

@@ -56,16 +56,21 @@ func (l *adapter) merged(base *value, a, b device.Buffer) []float32 {
 	whole := d.New(device.F32, base.Size())
 	defer d.Free(whole)
 	base.whole32(whole)
-	d.Gemm(false, false, base.rows, base.cols, l.rank, l.scale, b, l.rank, a, base.cols, 1, whole, base.cols)
+	l.merge(d, whole, base.rows, base.cols, a, b)
 	return append([]float32(nil), d.Host(whole)...)
+}
+
+// merge adds scale·B·A to whole [rows, cols].
+func (l *adapter) merge(d device.Device, whole device.Buffer, rows, cols int, a, b device.Buffer) {
+	d.Gemm(false, false, rows, cols, l.rank, l.scale, b, l.rank, a, cols, 1, whole, cols)
 }
 
 // linearAdapted is Linear for a weight with a change: y = x·Wᵀ + b + scale·(x·Aᵀ)·Bᵀ. With h = x·Aᵀ and dh = scale·gy·B the gradients
 // are dB = scale·gyᵀ·h, dA = dhᵀ·x, dx = gy·W + dh·A. The backward pass computes h again, which is small.
 func (e *Engine) linearAdapted(x mat.Tensor, w ops.Linear[mat.Tensor]) mat.Tensor {
-	xv, wv := valueOf(x).ready(), valueOf(w.W)
+	xv, wv := valueOf(x).ready(), use(valueOf(w.W))
 	l := wv.adapter
-	av, bv := valueOf(l.a), valueOf(l.b)
+	av, bv := use(valueOf(l.a)), use(valueOf(l.b))
 	n, in, out, rank := xv.rows, xv.cols, wv.rows, l.rank
 	y := e.result(n, out)
 	project := func(h device.Buffer) {
@@ -81,11 +86,16 @@ func (e *Engine) linearAdapted(x mat.Tensor, w ops.Linear[mat.Tensor]) mat.Tenso
 			e.device.AddRows(y.data, valueOf(w.Bias).data, n, out)
 		}
 	}
+	y.hold(wv, av, bv)
 	operands := []mat.Tensor{x, l.a, l.b}
 	if w.HasBias {
+		y.hold(use(valueOf(w.Bias)))
 		operands = append(operands, w.Bias)
 	}
 	return e.record(y, func(gy device.Buffer) {
+		use(wv)
+		use(av)
+		use(bv)
 		h := e.activations(n * rank)
 		if db, beta, ok := e.into(l.b); ok {
 			project(h)

@@ -92,7 +92,7 @@ func joinedPass(t *testing.T, arch *configs.Arch, r *recipe.Recipe, how ops.Reco
 	if err != nil {
 		t.Fatal(err)
 	}
-	return newPassOf(arch, &Trainer{New(d), params, params.Model(arch), o, how})
+	return newPassOf(arch, &Trainer{engine: New(d), params: params, model: params.Model(arch), optimizer: o, recompute: how})
 }
 
 // A frozen weight in bfloat16 is stored once if its numbers are exact in it, otherwise in two parts, and always has the same bits.

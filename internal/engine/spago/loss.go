@@ -91,9 +91,9 @@ func (e *Engine) headLoss(l *headLoss, hidden mat.Tensor, head ops.Linear[mat.Te
 		operands = append(operands, head.Bias)
 	}
 	l.grads = make([]device.Buffer, len(operands))
-	l.hidden, l.w = valueOf(hidden).ready(), valueOf(head.W)
+	l.hidden, l.w = valueOf(hidden).ready(), use(valueOf(head.W))
 	if head.HasBias {
-		l.bias = valueOf(head.Bias).data
+		l.bias = use(valueOf(head.Bias)).data
 	}
 	for i, t := range operands {
 		if e.noGrad || valueOf(t).frozen {

@@ -12,7 +12,7 @@ import (
 
 // Embed gathers rows of table: y[i] = table[first+ids[i]].
 func (e *Engine) Embed(table mat.Tensor, ids []int32, first int) mat.Tensor {
-	t := valueOf(table)
+	t := use(valueOf(table))
 	y := e.result(len(ids), t.cols)
 	e.device.Gather(y.data, t.operand().From(first*t.cols), ids, t.cols)
 	return e.record(y, func(gy device.Buffer) {
@@ -34,7 +34,7 @@ func (e *Engine) Linear(x mat.Tensor, w ops.Linear[mat.Tensor]) mat.Tensor {
 	if valueOf(w.W).adapter != nil {
 		return e.linearAdapted(x, w)
 	}
-	xv, wv := valueOf(x).ready(), valueOf(w.W)
+	xv, wv := valueOf(x).ready(), use(valueOf(w.W))
 	n, in, out := xv.rows, xv.cols, wv.rows
 	y := e.result(n, out)
 	y.product = func() {
@@ -43,13 +43,15 @@ func (e *Engine) Linear(x mat.Tensor, w ops.Linear[mat.Tensor]) mat.Tensor {
 			e.device.AddRows(y.data, valueOf(w.Bias).data, n, out)
 		}
 	}
+	y.hold(wv)
 	operands := []mat.Tensor{x, w.W}
 	if w.HasBias {
+		y.hold(use(valueOf(w.Bias)))
 		operands = append(operands, w.Bias)
 	}
 	z := e.record(y, func(gy device.Buffer) {
 		if dx, beta, ok := e.into(x); ok {
-			e.device.Gemm(false, false, n, in, out, 1, gy, out, wv.operand(), in, beta, dx, in)
+			e.device.Gemm(false, false, n, in, out, 1, gy, out, use(wv).operand(), in, beta, dx, in)
 		}
 		if dw, beta, ok := e.into(w.W); ok {
 			e.device.Gemm(true, false, out, in, n, 1, gy, out, xv.data, in, beta, dw, in)
@@ -103,7 +105,7 @@ func (e *Engine) rmsNorm(x mat.Tensor, n ops.Norm[mat.Tensor], rows, dim int) ma
 		e.device.RMSNorm(y.data, inv, xv.data, w, rows, dim, n.Eps)
 	}
 	return e.record(y, func(gy device.Buffer) {
-		var dw device.Buffer
+		w, dw := again(w, n), device.Buffer{}
 		if n.HasW {
 			dw, _ = e.zeroed(n.W)
 		}
@@ -129,7 +131,7 @@ func (e *Engine) normWeight(n ops.Norm[mat.Tensor]) (device.Buffer, []mat.Tensor
 	if !n.HasW {
 		return device.Buffer{}, nil
 	}
-	w := valueOf(n.W)
+	w := use(valueOf(n.W))
 	if n.Offset == 0 {
 		return w.data, []mat.Tensor{n.W}
 	}
@@ -139,12 +141,20 @@ func (e *Engine) normWeight(n ops.Norm[mat.Tensor]) (device.Buffer, []mat.Tensor
 	return moved.data, []mat.Tensor{n.W}
 }
 
+// again returns the factor of a norm for its backward pass: as it was, unless it is a weight that was freed since.
+func again(w device.Buffer, n ops.Norm[mat.Tensor]) device.Buffer {
+	if !n.HasW || n.Offset != 0 {
+		return w
+	}
+	return use(valueOf(n.W)).data
+}
+
 func (e *Engine) layerNorm(x mat.Tensor, n ops.Norm[mat.Tensor], rows, dim int) mat.Tensor {
 	xv := valueOf(x)
 	w, operands := e.normWeight(n)
 	var b device.Buffer
 	if n.HasBias {
-		b = valueOf(n.Bias).data
+		b = use(valueOf(n.Bias)).data
 		operands = append(operands, n.Bias)
 	}
 	y := e.result(xv.rows, xv.cols)
@@ -157,6 +167,7 @@ func (e *Engine) layerNorm(x mat.Tensor, n ops.Norm[mat.Tensor], rows, dim int) 
 	}
 	return e.record(y, func(gy device.Buffer) {
 		var dw, db device.Buffer
+		w := again(w, n)
 		if n.HasW {
 			dw, _ = e.zeroed(n.W)
 		}

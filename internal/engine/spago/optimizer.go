@@ -56,7 +56,11 @@ func newOptimizer(d device.Device, spec recipe.Optimizer, how Sharing, arch *con
 			o.add(slot{name: params.Names[i], shape: shapes[i].Shape, param: p}, shapes[i])
 		}
 	}
-	if how.Group != nil {
+	switch {
+	case params.shards != nil:
+		o.shards = params.shards
+		o.shards.take(o.slots)
+	case how.Group != nil:
 		o.shards = newShards(d, how, o.slots)
 	}
 	for i := range o.slots {
@@ -75,7 +79,7 @@ func (o *optimizer) add(s slot, of configs.Param) {
 		s.decay = o.spec.WeightDecay
 	}
 	s.muon = o.spec.Name == recipe.Muon && of.Hidden()
-	s.whole = s.muon || o.spec.Name == recipe.Adafactor
+	s.whole = stepsWhole(o.spec, of)
 	switch {
 	case o.spec.Name == recipe.Adafactor && len(s.shape) > 1:
 		s.keeps = []string{"row.", "col."}
@@ -86,11 +90,12 @@ func (o *optimizer) add(s slot, of configs.Param) {
 	default:
 		s.keeps = []string{"m.", "v."}
 	}
-	if o.spec.Average > 0 {
-		s.mean = o.device.New(device.F32, s.hi)
-		o.device.Copy(s.mean, Data(s.param))
-	}
 	o.slots = append(o.slots, s)
+}
+
+// stepsWhole reports whether the step of a weight, or of a part of its adapter, needs all its numbers.
+func stepsWhole(o recipe.Optimizer, of configs.Param) bool {
+	return o.Name == recipe.Adafactor || o.Name == recipe.Muon && of.Hidden()
 }
 
 // allocate gives a slot its averages, and drops what other processes keep of its weight.
@@ -107,7 +112,11 @@ func (s *slot) allocate(o *optimizer) {
 	default:
 		s.m, s.v = o.newAverages(n, s.param.Size())
 	}
-	if v := valueOf(s.param); o.shards != nil && !v.rest.None() {
+	if x := s.numbers(); o.spec.Average > 0 && !x.None() {
+		s.mean = o.device.New(device.F32, x.Len())
+		o.device.Copy(s.mean, x)
+	}
+	if v := valueOf(s.param); o.shards != nil && v.unit == nil && !v.rest.None() {
 		own := o.device.New(device.Rest, s.hi-s.lo)
 		o.device.Copy(own, v.rest.Slice(s.lo, s.hi))
 		o.device.Free(v.rest)
@@ -120,8 +129,8 @@ func (s *slot) allocate(o *optimizer) {
 func (o *optimizer) formatGradients(added bool) {
 	for _, s := range o.slots {
 		v, format := valueOf(s.param), device.F32
-		if !added && !s.muon && !v.compute.None() {
-			format = v.compute.Format()
+		if !added && !s.muon {
+			format = v.format()
 		}
 		if format != v.gradFormat {
 			v.gradFormat = format
@@ -149,7 +158,7 @@ func (o *optimizer) step(t int, lr float64) device.Number {
 			factored = append(factored, o.factored(*s, g, lr))
 		case s.muon:
 			muon := device.Muon{LR: lr * s.rate, Size: muonSize, Momentum: o.spec.Beta1, Decay: s.decay}
-			matrices = append(matrices, device.MuonStep{Muon: muon, P: Data(s.param), G: g, M: s.m.values, Rows: s.shape[0], Cols: s.shape[1]})
+			matrices = append(matrices, device.MuonStep{Muon: muon, P: s.numbers(), G: g, M: s.m.values, Rows: s.shape[0], Cols: s.shape[1]})
 		default:
 			adamw := device.AdamW{LR: lr * s.rate, Beta1: o.spec.Beta1, Beta2: o.spec.Beta2, Eps: o.spec.Eps, Decay: s.decay}
 			p, copied := s.stepped()
@@ -165,16 +174,18 @@ func (o *optimizer) step(t int, lr float64) device.Number {
 		o.device.Muon(matrices, o.scale)
 	}
 	if o.shards != nil {
-		o.shards.gather()
+		if o.shards.units == nil {
+			o.shards.gather()
+		}
 		o.shards.forget()
 	}
 	for _, s := range o.slots {
 		s.param.ZeroGrad()
-		if s.muon && o.shards == nil {
-			valueOf(s.param).updateCompute()
+		if s.muon && (o.shards == nil || o.shards.units != nil) { // otherwise once it is here
+			s.update(o.device)
 		}
 		if !s.mean.None() {
-			o.device.Lerp(s.mean, Data(s.param), float32(max(1-o.spec.Average, 1/float64(t))))
+			o.device.Lerp(s.mean, s.numbers(), float32(max(1-o.spec.Average, 1/float64(t))))
 		}
 	}
 	return norm
@@ -215,10 +226,39 @@ func (s *slot) own(b device.Buffer) device.Buffer {
 
 // stepped returns what an optimizer changes: the weight, or one of its parts, and the copy or other part that products read.
 func (s *slot) stepped() (p, copied device.Buffer) {
-	if p = s.own(Data(s.param)); p.None() {
+	if p = s.own(s.numbers()); p.None() {
 		p = valueOf(s.param).rest
 	}
-	return p, s.own(valueOf(s.param).compute)
+	return p, s.own(s.copied())
+}
+
+// numbers returns the numbers of a weight that this process keeps: all or, with Sharing.Parameters, those that it updates. They are
+// omitted if they are in two parts.
+func (s *slot) numbers() device.Buffer {
+	v := valueOf(s.param)
+	if b := v.bucket; v.unit != nil && !b.copied {
+		return b.mine(b.own, b.members[b.index(v)])
+	}
+	return v.data
+}
+
+// copied returns what products read of the same numbers, if that is a copy or one of two parts.
+func (s *slot) copied() device.Buffer {
+	v := valueOf(s.param)
+	switch b := v.bucket; {
+	case v.unit == nil:
+		return v.compute
+	case b.copied:
+		return b.mine(b.own, b.members[b.index(v)])
+	}
+	return device.Buffer{}
+}
+
+// update makes the copy that products read follow the numbers.
+func (s *slot) update(d device.Device) {
+	if x, y := s.numbers(), s.copied(); !x.None() && !y.None() {
+		d.Copy(y, x)
+	}
 }
 
 // factored returns a weight's step of Adafactor.
@@ -242,8 +282,8 @@ func (o *optimizer) average(f func()) {
 func (o *optimizer) swap() {
 	for _, s := range o.slots {
 		if !s.mean.None() {
-			o.device.Swap(Data(s.param), s.mean)
-			valueOf(s.param).updateCompute()
+			o.device.Swap(s.numbers(), s.mean)
+			s.update(o.device)
 		}
 	}
 }
@@ -255,9 +295,9 @@ const muonSize = 0.2
 // finite reports whether weights and averages are finite.
 func (o *optimizer) finite() bool {
 	for _, s := range o.slots {
-		weight := Data(s.param)
+		weight := s.numbers()
 		if weight.None() {
-			weight = valueOf(s.param).compute // the part that may not be finite
+			weight = s.copied() // the part that may not be finite
 		}
 		for _, values := range []average{{values: weight}, s.m, s.v, s.row, s.col, {values: s.mean}} {
 			if values.values.Len() > 0 && !o.isFinite(values) {

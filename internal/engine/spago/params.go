@@ -18,6 +18,8 @@ type Params struct {
 	nn.Module
 	List  []*nn.Param
 	Names []string // the forward pass's names, parallel to List
+
+	shards *shards // if they keep the weights; otherwise nil
 }
 
 // NewParams loads weights to a device, one at a time. On the CPU they are not copied: training modifies them in place.
@@ -27,8 +29,12 @@ func NewParams(d device.Device, arch *configs.Arch, weights model.Weights) (*Par
 
 // newTrained is NewParams for weights of which a recipe trains some. AdamW and Adafactor can update weights in two parts, which take less memory
 // than a float with a copy in bfloat16.
-func newTrained(d device.Device, r *recipe.Recipe, arch *configs.Arch, weights model.Weights) (*Params, error) {
-	return newParams(d, arch, weights, loading{split: r.Optimizer.Name != recipe.Muon && r.Optimizer.Average == 0, recipe: r})
+func newTrained(d device.Device, r *recipe.Recipe, among Sharing, arch *configs.Arch, weights model.Weights) (*Params, error) {
+	how := loading{split: r.Optimizer.Name != recipe.Muon && r.Optimizer.Average == 0, recipe: r}
+	if among.Group != nil && among.Parameters {
+		how.shards = newUnits(d, among)
+	}
+	return newParams(d, arch, weights, how)
 }
 
 func newParams(d device.Device, arch *configs.Arch, weights model.Weights, how loading) (*Params, error) {
@@ -52,10 +58,11 @@ type loading struct {
 	joined map[string]*joint // by the names of their members
 	split  bool              // matrices are stored in two parts, of which products read one
 	recipe *recipe.Recipe    // says which are trained; nil: all
+	shards *shards           // keep a part of each; nil: they are whole
 }
 
 func loadParams(d device.Device, arch *configs.Arch, weights model.Weights, how loading) (*Params, error) {
-	p := &Params{}
+	p := &Params{shards: how.shards}
 	err := weights(func(w configs.Param, data []float32) error {
 		rows, cols := w.Shape[0], len(data)/w.Shape[0]
 		var v *value
@@ -81,9 +88,27 @@ func loadParams(d device.Device, arch *configs.Arch, weights model.Weights, how 
 		v.padded, v.padding = w.Role == configs.Embed && arch.Padding >= 0, int32(arch.Padding)
 		p.List = append(p.List, &nn.Param{Matrix: v})
 		p.Names = append(p.Names, w.Name)
+		p.divide(v, w, how.recipe)
 		return nil
 	})
+	if err == nil && p.shards != nil {
+		p.shards.units.loaded()
+	}
 	return p, err
+}
+
+// divide passes the weight that was added last to the shards that keep it.
+func (p *Params) divide(v *value, w configs.Param, r *recipe.Recipe) {
+	if p.shards == nil {
+		return
+	}
+	whole := r != nil && stepsWhole(r.Optimizer, w)
+	p.shards.units.add(member{name: w.Name, param: p.List[len(p.List)-1]}, whole && !v.frozen)
+	if v.adapter != nil {
+		for _, part := range v.adapter.parts(w.Name) {
+			p.shards.units.add(member{name: part.name, param: part.param}, whole)
+		}
+	}
 }
 
 // Model returns the forward pass over the parameters.
@@ -145,6 +170,10 @@ func (v *value) freeze(numbers []float32) {
 
 // set replaces the numbers of a frozen weight.
 func (v *value) set(numbers []float32) {
+	if v.unit != nil {
+		v.bucket.set(v, numbers)
+		return
+	}
 	if v.data.None() {
 		v.device.Free(v.rest)
 		v.rest, v.data = device.Buffer{}, v.device.New(device.F32, len(numbers))

@@ -17,7 +17,7 @@ func (s *shards) settleDown() {
 		b.home = s.device.New(old.Format(), b.part*s.Group.Size())
 		s.device.Clear(b.home)
 		for _, m := range b.members {
-			at, v := b.home.Slice(m.at, m.at+m.slot.param.Size()), m.value()
+			at, v := b.home.Slice(m.at, m.at+m.param.Size()), m.value()
 			s.device.Copy(at, b.shared(m))
 			switch {
 			case v.data.None():
@@ -39,7 +39,7 @@ func (s *shards) settleDown() {
 				j.compute = b.home.Slice(first, last)
 			}
 		}
-		b.direct = !s.Gradients
+		b.direct = true
 	}
 }
 
@@ -61,7 +61,7 @@ func (b *bucket) span(j *joint) (first, last int) {
 			first = m.at
 			fallthrough
 		case j.parts[len(j.parts)-1]:
-			last = m.at + m.slot.param.Size()
+			last = m.at + m.param.Size()
 		}
 	}
 	return first, last
@@ -87,8 +87,11 @@ func (b *bucket) place(v *value) bool {
 	if !b.direct {
 		return false
 	}
+	if b.op != nil { // with the gradients of the pass before
+		b.shards.finish(b)
+	}
 	if b.operand.None() {
-		b.operand = v.device.New(v.gradFormat, b.home.Len())
+		b.operand = v.device.New(v.gradFormat, b.exchanged())
 		v.device.Clear(b.operand) // also what is between weights
 	}
 	for _, m := range b.members {
@@ -105,11 +108,16 @@ func (b *bucket) place(v *value) bool {
 
 // forget drops the place of the gradients, whose format changes.
 func (b *bucket) forget() {
-	if len(b.members) == 0 || b.operand.None() {
+	if b.operand.None() {
 		return
 	}
-	b.members[0].value().device.Free(b.operand)
+	b.shards.device.Free(b.operand)
 	b.operand = device.Buffer{}
+	b.detach()
+}
+
+// detach makes the members forget the place of their gradients, which are being summed.
+func (b *bucket) detach() {
 	for _, m := range b.members {
 		v := m.value()
 		v.grad, v.fresh, v.sharers = device.Buffer{}, true, nil

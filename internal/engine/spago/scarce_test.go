@@ -59,7 +59,7 @@ func newJointPass(t *testing.T, d device.Device, config string, how ops.Recomput
 	if err != nil {
 		t.Fatal(err)
 	}
-	return newPassOf(p.arch, &Trainer{New(d), params, params.Model(p.arch), o, how})
+	return newPassOf(p.arch, &Trainer{engine: New(d), params: params, model: params.Model(p.arch), optimizer: o, recompute: how})
 }
 
 func newPassOf(arch *configs.Arch, trainer *Trainer) *pass {

@@ -5,6 +5,8 @@ import (
 	"regexp"
 	"slices"
 
+	"github.com/nlpodyssey/spago/nn"
+
 	"gqa/internal/comm"
 	"gqa/internal/device"
 )
@@ -16,6 +18,9 @@ type Sharing struct {
 	// micro-batch. Otherwise only the optimizer's state and what 16-bit weights lack are divided (ZeRO-1), and the sum is taken once a
 	// step. (Rajbhandari et al., arXiv 1910.02054)
 	Gradients bool
+	// Parameters says that each process also keeps only its part of the weights (ZeRO-3), and all of a layer's while it computes with
+	// them. It implies Gradients. See units.
+	Parameters bool
 }
 
 // shards divides the weights among the ranks of a group. AdamW's weights are divided number by number: those of a layer form a
@@ -24,6 +29,8 @@ type shards struct {
 	Sharing
 	device  device.Device
 	buckets []*bucket
+	frozen  []*bucket // of weights that are not trained; with Sharing.Parameters alone
+	units   *units    // nil: each rank has all weights
 	order   []*bucket // in the order in which the last pass completed their gradients
 	running []*bucket // whose gradients are being summed
 	final   bool      // this pass is the step's last
@@ -32,10 +39,14 @@ type shards struct {
 
 // bucket is a set of weights whose gradients are summed together, as soon as all of them are complete.
 type bucket struct {
+	shards  *shards
 	members []member
 	owner   int           // the rank that has all of it; -1: each has a part
-	part    int           // numbers per rank
-	home    device.Buffer // [ranks, part]: the weights, as ranks share them; omitted if they are elsewhere
+	part    int           // numbers per rank; of an owner with Sharing.Parameters, all
+	home    device.Buffer // [ranks, part]: the weights, as ranks share them; omitted if they are elsewhere, or not here
+	own     device.Buffer // [part]: with Sharing.Parameters, this rank's part of the weights; omitted if it has none
+	reads   device.Format // with Sharing.Parameters, of own
+	copied  bool          // what ranks share of the weights are copies in the format of activations
 	direct  bool          // backward functions write gradients into operand
 	left    int           // number of members whose gradients are not complete
 	taken   bool
@@ -50,50 +61,67 @@ type bucket struct {
 
 // member is a weight's place in a bucket.
 type member struct {
-	slot *slot
-	at   int  // its first number
-	has  bool // it has a gradient
+	name  string
+	param *nn.Param
+	slot  *slot // nil: the weight is not trained
+	at    int   // its first number
+	has   bool  // it has a gradient
+	// besides is which kind of part each rank keeps besides that of what products read, with Sharing.Parameters: see kinds. Empty: none.
+	besides string
 }
 
 // value returns the weight, whose numbers may not be there: see value.late.
-func (m member) value() *value { return m.slot.param.Matrix.(*value) }
+func (m member) value() *value { return m.param.Matrix.(*value) }
 
 // grain is the number of numbers that parts and weights begin at multiples of, so that GPUs read them aligned.
 const grain = 64
 
-// newShards divides slots, whose moments are not allocated yet.
+// newShards divides slots, whose moments are not allocated yet, and whose weights are whole.
 func newShards(d device.Device, how Sharing, slots []slot) *shards {
 	s := &shards{Sharing: how, device: d}
 	byKey := map[string]*bucket{}
 	for i := range slots {
-		at, key := &slots[i], bucketKey(&slots[i])
+		at := &slots[i]
+		key := bucketKey(at.name, at.param.Matrix.(*value))
 		b := byKey[key]
 		if b == nil || at.whole {
-			b = &bucket{owner: -1}
+			b = &bucket{shards: s, owner: -1}
 			s.buckets = append(s.buckets, b)
 			if !at.whole {
 				byKey[key] = b
 			}
 		}
-		b.add(at)
-		valueOf(at.param).bucket = b
+		b.members = append(b.members, member{name: at.name, param: at.param, slot: at})
 	}
 	s.assign()
 	for _, b := range s.buckets {
-		b.divide(how.Group.Rank(), how.Group.Size())
+		b.lay()
+		b.divide()
 	}
 	s.settleDown()
 	return s
 }
 
+// take gives slots the weights that units keep.
+func (s *shards) take(slots []slot) {
+	for i := range slots {
+		v := valueOf(slots[i].param)
+		v.bucket.members[v.bucket.index(v)].slot = &slots[i]
+	}
+	for _, b := range s.buckets {
+		b.divide()
+		b.direct = true
+	}
+}
+
 // bucketKey returns the layer that a weight belongs to, and whether it has a copy that products read: gradients of one bucket have
 // one format.
-func bucketKey(s *slot) string {
-	key := s.name
-	if layer := layerName.FindString(s.name); layer != "" {
+func bucketKey(name string, v *value) string {
+	key := name
+	if layer := layerName.FindString(name); layer != "" {
 		key = layer
 	}
-	if valueOf(s.param).compute.None() {
+	if v.compute.None() {
 		return key
 	}
 	return key + " copied"
@@ -102,19 +130,41 @@ func bucketKey(s *slot) string {
 // layerName matches what the names of a layer's weights begin with.
 var layerName = regexp.MustCompile(`^(.*\.)?layers\.\d+\.`)
 
-func (b *bucket) add(s *slot) {
-	at := 0
-	if n := len(b.members); n > 0 {
-		last := b.members[n-1]
-		at = (last.at + last.slot.param.Size() + grain - 1) / grain * grain
+// lay gives the members of a bucket their places. Those of a joint follow each other without gaps, as products read them.
+func (b *bucket) lay() {
+	var all []member
+	for _, m := range b.members {
+		m.value().bucket = b
+		if j := m.value().joint; j != nil && m.value() == j.parts[0] {
+			for _, p := range j.parts {
+				if i := b.index(p); i >= 0 {
+					all = append(all, b.members[i])
+				}
+			}
+		} else if j == nil || b.index(j.parts[0]) < 0 {
+			all = append(all, m)
+		}
 	}
-	b.members = append(b.members, member{slot: s, at: at})
+	at := 0
+	for i := range all {
+		if j := all[i].value().joint; i == 0 || j == nil || j != all[i-1].value().joint {
+			at = (at + grain - 1) / grain * grain
+		}
+		all[i].at = at
+		at += all[i].param.Size()
+	}
+	b.members, b.copied = all, !all[0].value().compute.None()
+}
+
+// index returns the number of a weight in a bucket; -1 if it is in another.
+func (b *bucket) index(v *value) int {
+	return slices.IndexFunc(b.members, func(m member) bool { return m.value() == v })
 }
 
 // numbers returns the length of a bucket.
 func (b *bucket) numbers() int {
 	last := b.members[len(b.members)-1]
-	return last.at + last.slot.param.Size()
+	return last.at + last.param.Size()
 }
 
 // assign gives each weight that cannot be divided to the rank that has the least, the largest first.
@@ -125,7 +175,8 @@ func (s *shards) assign() {
 			whole = append(whole, b)
 		}
 	}
-	slices.SortStableFunc(whole, func(a, b *bucket) int { return cmp.Compare(b.numbers(), a.numbers()) })
+	size := func(b *bucket) int { return b.members[0].param.Size() }
+	slices.SortStableFunc(whole, func(a, b *bucket) int { return cmp.Compare(size(b), size(a)) })
 	load := make([]int, s.Group.Size())
 	for _, b := range whole {
 		for rank := range load {
@@ -133,21 +184,42 @@ func (s *shards) assign() {
 				b.owner = rank
 			}
 		}
-		load[b.owner] += b.numbers()
+		load[b.owner] += size(b)
 	}
 }
 
-// divide tells the members which of their numbers belong to a rank.
-func (b *bucket) divide(rank, size int) {
-	b.part = (b.numbers() + size*grain - 1) / (size * grain) * grain
-	for _, m := range b.members {
-		m.slot.lo, m.slot.hi = b.range_(m, rank)
+// divide tells the members which of their numbers belong to this rank.
+func (b *bucket) divide() {
+	size := b.shards.Group.Size()
+	if b.part = (b.numbers() + size*grain - 1) / (size * grain) * grain; b.owner >= 0 {
+		b.part = b.numbers()
 	}
+	for _, m := range b.members {
+		if m.slot != nil {
+			m.slot.lo, m.slot.hi = b.range_(m, b.shards.Group.Rank())
+		}
+	}
+}
+
+// exchanged returns how many numbers all ranks exchange.
+func (b *bucket) exchanged() int {
+	if b.owner >= 0 {
+		return b.part
+	}
+	return b.part * b.shards.Group.Size()
+}
+
+// first returns the first number of this rank's part.
+func (b *bucket) first() int {
+	if b.owner >= 0 {
+		return 0
+	}
+	return b.shards.Group.Rank() * b.part
 }
 
 // range_ returns which numbers of a member belong to a rank.
 func (b *bucket) range_(m member, rank int) (lo, hi int) {
-	n := m.slot.param.Size()
+	n := m.param.Size()
 	if b.owner >= 0 {
 		if rank == b.owner {
 			return 0, n
@@ -198,15 +270,18 @@ func (s *shards) flush() {
 // complete begins to sum a bucket's gradients, if that is due after this pass.
 func (s *shards) complete(b *bucket) {
 	s.order = append(s.order, b)
-	if s.final || s.Gradients && b.owner < 0 {
+	if s.final || s.divides(b) {
 		s.start(b)
 	}
 }
 
+// divides reports whether the gradients of a bucket are summed after each pass, so that ranks keep only what is theirs.
+func (s *shards) divides(b *bucket) bool { return s.Gradients && b.owner < 0 || s.units != nil }
+
 // idle takes part in the sums after a pass of other ranks.
 func (s *shards) idle() {
 	for _, b := range s.order {
-		if s.final || s.Gradients && b.owner < 0 {
+		if s.final || s.divides(b) {
 			s.start(b)
 		}
 	}
@@ -223,13 +298,16 @@ func (s *shards) start(b *bucket) {
 		s.running = slices.Delete(s.running, i, i+1)
 	}
 	s.running = append(s.running, b)
-	if b.owner >= 0 {
+	if b.owner >= 0 && s.units == nil {
 		s.startWhole(b)
 		return
 	}
 	f := b.format()
-	if b.next = s.device.New(f, b.part); b.operand.None() {
-		b.operand = s.device.New(f, b.part*s.Group.Size())
+	if b.owner < 0 {
+		b.next = s.device.New(f, b.part)
+	}
+	if b.operand.None() {
+		b.operand = s.device.New(f, b.exchanged())
 		s.device.Clear(b.operand.From(b.numbers()))
 	}
 	end := 0
@@ -237,8 +315,8 @@ func (s *shards) start(b *bucket) {
 		if !b.direct {
 			s.clear(b.operand.Slice(end, m.at))
 		}
-		end = m.at + m.slot.param.Size()
-		place, g := b.operand.Slice(m.at, end), Grad(m.slot.param)
+		end = m.at + m.param.Size()
+		place, g := b.operand.Slice(m.at, end), Grad(m.param)
 		if g.None() {
 			s.clear(place)
 			continue
@@ -248,8 +326,15 @@ func (s *shards) start(b *bucket) {
 		}
 		b.members[i].has = true
 	}
-	b.op = s.Group.ReduceScatter(b.next, b.operand)
-	if s.Gradients {
+	if b.owner < 0 {
+		b.op = s.Group.ReduceScatter(b.next, b.operand)
+	} else {
+		b.op = s.Group.AllReduce(b.operand)
+	}
+	switch {
+	case s.Gradients && b.direct:
+		b.detach()
+	case s.Gradients:
 		for _, m := range b.members {
 			m.value().forgetGrad()
 		}
@@ -259,7 +344,7 @@ func (s *shards) start(b *bucket) {
 // startWhole begins to sum the gradient of a weight that is not divided, in place.
 func (s *shards) startWhole(b *bucket) {
 	m := &b.members[0]
-	if b.sum = Grad(m.slot.param); b.sum.None() {
+	if b.sum = Grad(m.param); b.sum.None() {
 		b.op = nil
 		return
 	}
@@ -283,12 +368,17 @@ func (s *shards) finish(b *bucket) {
 	}
 	b.op.Wait()
 	b.op = nil
-	if b.owner >= 0 {
+	switch {
+	case b.owner >= 0 && s.units == nil:
 		return
-	}
-	if !b.direct {
+	case b.owner == s.Group.Rank():
+		b.next, b.operand = b.operand, device.Buffer{}
+	case !b.direct || s.Gradients:
 		s.device.Free(b.operand)
 		b.operand = device.Buffer{}
+	}
+	if b.next.None() { // it belongs to another rank
+		return
 	}
 	if b.added {
 		s.device.Axpy(1, b.next, b.sum)
@@ -311,7 +401,7 @@ func (s *shards) settle() {
 // forget drops the gradients' sums after a step.
 func (s *shards) forget() {
 	for _, b := range s.buckets {
-		if b.owner < 0 {
+		if b.owner < 0 || s.units != nil {
 			s.device.Free(b.sum)
 		}
 		b.sum, b.added = device.Buffer{}, false
@@ -331,13 +421,21 @@ func (s *shards) gradient(at *slot) device.Buffer {
 		if !m.has || at.lo == at.hi {
 			return device.Buffer{}
 		}
-		if b.owner >= 0 {
+		if b.owner >= 0 && s.units == nil {
 			return b.sum
 		}
-		first := s.Group.Rank() * b.part
-		return b.sum.Slice(m.at+at.lo-first, m.at+at.hi-first)
+		return b.mine(b.sum, m)
 	}
 	return device.Buffer{}
+}
+
+// mine returns a member's numbers in this rank's part of a bucket, [part].
+func (b *bucket) mine(part device.Buffer, m member) device.Buffer {
+	lo, hi := b.range_(m, b.shards.Group.Rank())
+	if lo == hi {
+		return device.Buffer{}
+	}
+	return part.Slice(m.at+lo-b.first(), m.at+hi-b.first())
 }
 
 // squares returns a number that is the sum of the squares of all gradients' sums.

@@ -25,30 +25,45 @@ func TestShards(t *testing.T) {
 	for _, c := range []struct {
 		name, config string
 		ranks        int
-		gradients    bool
+		sharding     recipe.Sharding
 		recompute    ops.Recompute
 		passes       int
 		change       func(*recipe.Optimizer)
 	}{
-		{"zero-1", "gpt2", 2, false, ops.RecomputeNone, 1, nil},
-		{"zero-1, two passes", "gpt2", 3, false, ops.RecomputeAttention, 2, nil},
-		{"zero-2, two passes", "gpt2", 2, true, ops.RecomputeLayer, 2, nil},
-		{"tied, zero-2", "llama with biases, tied", 3, true, ops.RecomputeLayer, 1, nil},
-		{"muon", "llama", 3, false, ops.RecomputeNone, 1, func(o *recipe.Optimizer) { o.Name = recipe.Muon }},
-		{"muon, zero-2, two passes", "llama", 2, true, ops.RecomputeNone, 2, func(o *recipe.Optimizer) { o.Name = recipe.Muon }},
-		{"average", "llama", 2, false, ops.RecomputeNone, 1, func(o *recipe.Optimizer) { o.Average = 0.5 }},
-		{"joints", "joint llama", 2, false, ops.RecomputeLayer, 2, nil},
-		{"joints with gaps", "joint llama with biases, tied", 2, false, ops.RecomputeNone, 1, nil},
-		{"joints, zero-2", "joint llama", 3, true, ops.RecomputeNone, 2, nil},
-		{"adafactor", "llama with biases, tied", 3, false, ops.RecomputeNone, 1, adafactor},
-		{"adafactor, zero-2, two passes, joints", "joint llama", 2, true, ops.RecomputeLayer, 2, adafactor},
-		{"adafactor, lora", "lora llama", 2, false, ops.RecomputeNone, 2, adafactor},
-		{"attention", "attention llama", 2, true, ops.RecomputeNone, 2, nil},
-		{"attention, joints", "joint attention llama with biases, tied", 3, false, ops.RecomputeLayer, 1, nil},
-		{"lora", "lora llama", 3, true, ops.RecomputeNone, 1, nil},
-		{"lora, joints", "joint lora llama", 2, false, ops.RecomputeLayer, 2, nil},
-		{"lora, muon", "lora llama", 2, false, ops.RecomputeNone, 1, func(o *recipe.Optimizer) { o.Name, o.Average = recipe.Muon, 0.5 }},
-		{"one rank", "llama", 1, false, ops.RecomputeNone, 1, nil},
+		{"zero-1", "gpt2", 2, recipe.ShardOptimizer, ops.RecomputeNone, 1, nil},
+		{"zero-1, two passes", "gpt2", 3, recipe.ShardOptimizer, ops.RecomputeAttention, 2, nil},
+		{"zero-2, two passes", "gpt2", 2, recipe.ShardGradients, ops.RecomputeLayer, 2, nil},
+		{"tied, zero-2", "llama with biases, tied", 3, recipe.ShardGradients, ops.RecomputeLayer, 1, nil},
+		{"muon", "llama", 3, recipe.ShardOptimizer, ops.RecomputeNone, 1, func(o *recipe.Optimizer) { o.Name = recipe.Muon }},
+		{"muon, zero-2, two passes", "llama", 2, recipe.ShardGradients, ops.RecomputeNone, 2, func(o *recipe.Optimizer) { o.Name = recipe.Muon }},
+		{"average", "llama", 2, recipe.ShardOptimizer, ops.RecomputeNone, 1, func(o *recipe.Optimizer) { o.Average = 0.5 }},
+		{"joints", "joint llama", 2, recipe.ShardOptimizer, ops.RecomputeLayer, 2, nil},
+		{"joints with gaps", "joint llama with biases, tied", 2, recipe.ShardOptimizer, ops.RecomputeNone, 1, nil},
+		{"joints, zero-2", "joint llama", 3, recipe.ShardGradients, ops.RecomputeNone, 2, nil},
+		{"adafactor", "llama with biases, tied", 3, recipe.ShardOptimizer, ops.RecomputeNone, 1, adafactor},
+		{"adafactor, zero-2, two passes, joints", "joint llama", 2, recipe.ShardGradients, ops.RecomputeLayer, 2, adafactor},
+		{"adafactor, lora", "lora llama", 2, recipe.ShardOptimizer, ops.RecomputeNone, 2, adafactor},
+		{"attention", "attention llama", 2, recipe.ShardGradients, ops.RecomputeNone, 2, nil},
+		{"attention, joints", "joint attention llama with biases, tied", 3, recipe.ShardOptimizer, ops.RecomputeLayer, 1, nil},
+		{"lora", "lora llama", 3, recipe.ShardGradients, ops.RecomputeNone, 1, nil},
+		{"lora, joints", "joint lora llama", 2, recipe.ShardOptimizer, ops.RecomputeLayer, 2, nil},
+		{"lora, muon", "lora llama", 2, recipe.ShardOptimizer, ops.RecomputeNone, 1, func(o *recipe.Optimizer) { o.Name, o.Average = recipe.Muon, 0.5 }},
+		{"zero-3, adafactor, joints", "joint llama with biases, tied", 3, recipe.ShardParameters, ops.RecomputeLayer, 2, adafactor},
+		{"zero-3, attention", "attention llama", 2, recipe.ShardParameters, ops.RecomputeNone, 2, nil},
+		{"zero-3, attention, joints", "joint attention llama with biases, tied", 3, recipe.ShardParameters, ops.RecomputeLayer, 1, nil},
+		{"zero-3, lora", "lora llama", 3, recipe.ShardParameters, ops.RecomputeNone, 1, nil},
+		{"zero-3, lora, joints", "joint lora llama", 2, recipe.ShardParameters, ops.RecomputeLayer, 2, nil},
+		{"zero-3, lora, muon", "lora llama", 2, recipe.ShardParameters, ops.RecomputeAttention, 1, func(o *recipe.Optimizer) { o.Name, o.Average = recipe.Muon, 0.5 }},
+		{"zero-3", "gpt2", 2, recipe.ShardParameters, ops.RecomputeNone, 1, nil},
+		{"zero-3, three passes", "llama", 3, recipe.ShardParameters, ops.RecomputeLayer, 3, nil},
+		{"zero-3, tied", "llama with biases, tied", 2, recipe.ShardParameters, ops.RecomputeAttention, 2, nil},
+		{"zero-3, average", "llama", 3, recipe.ShardParameters, ops.RecomputeNone, 1, func(o *recipe.Optimizer) { o.Average = 0.5 }},
+		{"zero-3, joints", "joint llama with biases, tied", 3, recipe.ShardParameters, ops.RecomputeLayer, 2, nil},
+		{"zero-3, muon", "llama", 3, recipe.ShardParameters, ops.RecomputeLayer, 2, func(o *recipe.Optimizer) { o.Name = recipe.Muon }},
+		{"zero-3, muon, joints, average", "joint llama with biases, tied", 2, recipe.ShardParameters, ops.RecomputeNone, 1, func(o *recipe.Optimizer) { o.Name, o.Average = recipe.Muon, 0.5 }},
+		{"zero-2, joints with biases", "joint llama with biases, tied", 3, recipe.ShardGradients, ops.RecomputeLayer, 2, nil},
+		{"zero-3, one rank", "llama", 1, recipe.ShardParameters, ops.RecomputeLayer, 1, nil},
+		{"one rank", "llama", 1, recipe.ShardOptimizer, ops.RecomputeNone, 1, nil},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			how := engine.Economy{Recompute: c.recompute, MicroBatches: c.passes}
@@ -58,7 +73,7 @@ func TestShards(t *testing.T) {
 			ranks := make([]map[string][]float32, c.ranks)
 			for rank, group := range commtest.Local(c.ranks) {
 				all.Go(func() {
-					tr := shared(t, c.config, c.change, how, Sharing{Group: group, Gradients: c.gradients})
+					tr := shared(t, c.config, c.change, how, sharing(group, c.sharding))
 					norms := steps(t, tr, windows, rank*c.passes, (rank+1)*c.passes, len(windows))
 					ranks[rank] = everything(t, tr)
 					t.Logf("rank %d: norms %v", rank, norms)
@@ -69,6 +84,9 @@ func TestShards(t *testing.T) {
 			want := everything(t, one)
 			all.Wait()
 			for name, w := range want {
+				if strings.HasPrefix(name, "weight ") && c.sharding == recipe.ShardParameters {
+					continue // no rank has it
+				}
 				for i, x := range w {
 					if got := ranks[0][name][i]; math.Abs(float64(got-x)) > 2e-5*math.Max(1, math.Abs(float64(x))) {
 						t.Fatalf("%s: number %d is %v, one process has %v", name, i, got, x)
@@ -90,6 +108,10 @@ func TestShards(t *testing.T) {
 
 func adafactor(o *recipe.Optimizer) {
 	o.Name, o.Adafactor = recipe.Adafactor, recipe.AdafactorSettings{DecayRate: 0.8, ClipThreshold: 1}
+}
+
+func sharing(group comm.Comm, how recipe.Sharding) Sharing {
+	return Sharing{Group: group, Gradients: how == recipe.ShardGradients, Parameters: how == recipe.ShardParameters}
 }
 
 func shared(t *testing.T, config string, change func(*recipe.Optimizer), how engine.Economy, among Sharing) *Trainer {
@@ -121,7 +143,11 @@ func shared(t *testing.T, config string, change func(*recipe.Optimizer), how eng
 	if err != nil {
 		t.Fatal(err)
 	}
-	params, err := loadParams(d, arch, model.FromMap(arch, all), loading{joined: joints(d, list), recipe: r})
+	load := loading{joined: joints(d, list), recipe: r}
+	if among.Parameters {
+		load.shards = newUnits(d, among)
+	}
+	params, err := loadParams(d, arch, model.FromMap(arch, all), load)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -129,7 +155,7 @@ func shared(t *testing.T, config string, change func(*recipe.Optimizer), how eng
 	if err != nil {
 		t.Fatal(err)
 	}
-	if s := tr.optimizer.shards; s != nil { // weights are in place, but for biases between which there are gaps
+	if s := tr.optimizer.shards; s != nil && s.units == nil { // weights are in place, but for biases between which there are gaps
 		moved := 0
 		for _, b := range s.buckets {
 			if !b.home.None() {
@@ -168,7 +194,9 @@ func everything(t *testing.T, tr *Trainer) map[string][]float32 {
 	t.Helper()
 	all := map[string][]float32{}
 	for _, s := range tr.optimizer.slots {
-		all["weight "+s.name] = append([]float32(nil), valueOf(s.param).host()...)
+		if !tr.Divides() {
+			all["weight "+s.name] = append([]float32(nil), valueOf(s.param).host()...)
+		}
 	}
 	err := tr.Lead(func() error {
 		states := tr.State()

@@ -1,10 +1,10 @@
 package spago
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 
-	"gqa/internal/device"
 	"gqa/internal/engine"
 )
 
@@ -20,6 +20,9 @@ func (t *Trainer) Result(name string) []float32 {
 		panic(fmt.Sprintf("the model has no weight %q", name)) // name is one of arch.Params
 	}
 	v := valueOf(t.params.List[i])
+	if v.unit != nil {
+		return t.optimizer.gatheredResult(v)
+	}
 	if l := v.adapter; l != nil {
 		return l.merged(v, t.optimizer.resultOf(l.a), t.optimizer.resultOf(l.b))
 	}
@@ -31,17 +34,14 @@ func (o *optimizer) result(i int) []float32 {
 	s := &o.slots[i]
 	v := valueOf(s.param)
 	switch {
+	case v.unit != nil:
+		return o.hosted(o.gatheredSlot(i))
 	case !s.mean.None():
 		return o.device.Host(s.mean)
 	case o.shards == nil || v.rest.None():
 		return v.host()
 	}
-	rest := o.whole(i, "rest")
-	defer o.device.Free(rest)
-	whole := o.device.New(device.F32, v.Size())
-	defer o.device.Free(whole)
-	o.device.Join(whole, v.compute, rest)
-	return o.device.Host(whole)
+	return o.hosted(o.gathered(i))
 }
 
 // State implements engine.Trainer.
@@ -49,30 +49,32 @@ func (t *Trainer) State() (all []engine.State) {
 	o := t.optimizer
 	for i, p := range t.params.List {
 		if v := valueOf(p); v.adapter != nil { // the result holds it with its change
-			all = append(all, engine.State{Name: "w." + t.params.Names[i], Shape: v.Shape(), Get: v.host, Set: v.set})
+			get := v.host
+			if v.unit != nil {
+				get = func() []float32 { return o.hosted(o.gathered(o.number(v))) }
+			}
+			all = append(all, engine.State{Name: "w." + t.params.Names[i], Shape: v.Shape(), Get: get, Set: v.set})
 		}
 	}
 	for i := range o.slots {
 		s := &o.slots[i]
-		for _, part := range s.state() {
+		for _, part := range s.state(o.spec.Average > 0) {
 			all = append(all, engine.State{
 				Name: part.prefix + s.name, Shape: part.shape,
 				Get: func() []float32 {
-					if !part.divided || o.shards == nil {
+					if part.kind == "" || o.shards == nil {
 						return part.values.host(o.device)
 					}
-					whole := o.whole(i, part.prefix)
-					defer o.device.Free(whole)
-					return o.device.Host(whole)
+					return o.hosted(o.whole(i, part.kind))
 				},
 				Set: func(values []float32) {
-					if part.divided {
+					if part.kind != "" {
 						values = s.mine(values)
 					}
 					if len(values) > 0 {
 						part.values.set(o.device, values)
+						s.update(o.device)
 					}
-					valueOf(s.param).updateCompute()
 				},
 			})
 		}
@@ -82,30 +84,34 @@ func (t *Trainer) State() (all []engine.State) {
 
 // statePart is a tensor that the next step needs besides the result, with the prefix of its name.
 type statePart struct {
-	prefix  string
-	values  average
-	shape   []int
-	divided bool // among several processes, each has its own part
+	prefix string
+	values average
+	shape  []int
+	kind   string // of kinds, if each of several processes has its own part; otherwise empty
 }
 
 // state returns what the next step needs besides the result: averages of gradients and, if the result is an average,
 // the weight itself; of a part of an adapter, which the result does not hold, everything.
-func (s *slot) state() (parts []statePart) {
+func (s *slot) state(averaged bool) (parts []statePart) {
 	for _, p := range []statePart{
-		{"m.", s.m, s.shape, true},
-		{"v.", s.v, s.shape, true},
-		{"row.", s.row, s.shape[:1], true},
-		{"col.", s.col, []int{s.cols()}, true},
+		{"m.", s.m, s.shape, "m."},
+		{"v.", s.v, s.shape, "v."},
+		{"row.", s.row, s.shape[:1], "row."},
+		{"col.", s.col, []int{s.cols()}, "col."},
 	} {
 		if slices.Contains(s.keeps, p.prefix) {
 			parts = append(parts, p)
 		}
 	}
-	if s.part && !s.mean.None() {
-		parts = append(parts, statePart{"mean.", average{values: s.mean}, s.shape, false})
+	meanKind, kind := "", ""
+	if v := valueOf(s.param); v.unit != nil {
+		meanKind, kind = "mean.", cmp.Or(v.bucket.members[v.bucket.index(v)].besides, "own")
 	}
-	if s.part || !s.mean.None() {
-		parts = append(parts, statePart{"w.", average{values: Data(s.param)}, s.shape, false})
+	if s.part && averaged {
+		parts = append(parts, statePart{"mean.", average{values: s.mean}, s.shape, meanKind})
+	}
+	if s.part || averaged {
+		parts = append(parts, statePart{"w.", average{values: s.numbers()}, s.shape, kind})
 	}
 	return parts
 }
@@ -139,8 +145,9 @@ func (t *Trainer) Lead(f func() error) error {
 	return err
 }
 
-// What rank 0 announces: a number of a slot times the number of kinds, plus a kind.
-var kinds = []string{"m.", "v.", "row.", "col.", "rest"}
+// What rank 0 announces: a number of a weight (see holder) times the number of kinds, plus a kind: an average, what weights in two parts
+// lack, the average of a weight, its numbers in F32 beside a copy, or what products read.
+var kinds = []string{"m.", "v.", "row.", "col.", "rest", "mean.", "data", "own"}
 
 const nothing = -1
 
@@ -156,6 +163,15 @@ func (s *shards) announce(n int) int {
 	return int(x[0])
 }
 
+// agree reports whether something holds on all ranks. An error is kept by the group.
+func (s *shards) agree(here bool) bool {
+	missing := []float64{0}
+	if !here {
+		missing[0] = 1
+	}
+	return s.Group.Sum(missing) == nil && missing[0] == 0
+}
+
 // follow gives rank 0 this process's parts of what it asks for.
 func (o *optimizer) follow() error {
 	for {
@@ -167,32 +183,6 @@ func (o *optimizer) follow() error {
 	}
 }
 
-// whole returns all numbers of a slot's that are divided among the ranks, on rank 0 within Lead. The caller must free them.
-func (o *optimizer) whole(i int, kind string) device.Buffer {
-	for k, known := range kinds {
-		if known == kind {
-			o.shards.announce(i*len(kinds) + k)
-		}
-	}
-	return o.part(i, kind)
-}
-
-// part collects what whole returns.
-func (o *optimizer) part(i int, kind string) device.Buffer {
-	s := &o.slots[i]
-	switch kind {
-	case "m.":
-		return o.shards.average(s, s.m)
-	case "v.":
-		return o.shards.average(s, s.v)
-	case "row.":
-		return o.shards.fromOwner(s, s.row.values, s.shape[0])
-	case "col.":
-		return o.shards.fromOwner(s, s.col.values, s.cols())
-	}
-	return o.shards.collect(s, valueOf(s.param).rest, device.Rest)
-}
-
 // Final implements engine.Trainer.
 func (t *Trainer) Final() {
 	if s := t.optimizer.shards; s != nil {
@@ -201,10 +191,22 @@ func (t *Trainer) Final() {
 }
 
 // Idle implements engine.Trainer.
-func (t *Trainer) Idle() {
-	if s := t.optimizer.shards; s != nil {
+func (t *Trainer) Idle() error {
+	switch s := t.optimizer.shards; {
+	case s == nil:
+	case s.units != nil: // it takes part in gathering weights, forward and backward, so it computes what counts for nothing
+		_, err := t.Accumulate(t.batch, t.targets, nil, 0)
+		return err
+	default:
 		s.idle()
 	}
+	return nil
+}
+
+// Divides implements engine.Trainer.
+func (t *Trainer) Divides() bool {
+	s := t.optimizer.shards
+	return s != nil && s.units != nil
 }
 
 // Err implements engine.Trainer.

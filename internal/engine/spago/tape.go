@@ -47,6 +47,9 @@ func (n *node) Backward(mat.Tensor) error {
 		}
 	}
 	n.engine.release(n.out)
+	if n.engine.done != nil {
+		n.engine.done()
+	}
 	close(n.done)
 	return nil
 }
@@ -69,6 +72,9 @@ func (e *Engine) record(out *value, backward func(gy device.Buffer), operands ..
 		}
 	}
 	e.live = append(e.live, out)
+	if e.done != nil {
+		e.done()
+	}
 	return ag.NewOperator(n).Run()
 }
 

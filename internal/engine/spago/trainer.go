@@ -18,6 +18,9 @@ type Trainer struct {
 	model     *model.Model[mat.Tensor]
 	optimizer *optimizer
 	recompute ops.Recompute
+
+	batch   ops.Batch // of the last call of Accumulate, if Idle must make a pass
+	targets []int32
 }
 
 var _ engine.Trainer = (*Trainer)(nil)
@@ -31,7 +34,7 @@ func NewTrainer(d device.Device, r *recipe.Recipe, how engine.Economy, arch *con
 func NewSharing(
 	d device.Device, r *recipe.Recipe, how engine.Economy, among Sharing, arch *configs.Arch, weights model.Weights,
 ) (*Trainer, error) {
-	params, err := newTrained(d, r, arch, weights)
+	params, err := newTrained(d, r, among, arch, weights)
 	if err != nil {
 		return nil, err
 	}
@@ -43,10 +46,13 @@ func newSharing(d device.Device, o recipe.Optimizer, how engine.Economy, among S
 	if err != nil {
 		return nil, err
 	}
-	t := &Trainer{New(d), params, params.Model(arch), optimizer, how.Recompute}
+	t := &Trainer{engine: New(d), params: params, model: params.Model(arch), optimizer: optimizer}
 	t.Economise(how)
 	if s := optimizer.shards; s != nil {
 		t.engine.wrote = s.written
+		if s.units != nil {
+			t.engine.done = s.units.next
+		}
 	}
 	return t, nil
 }
@@ -75,6 +81,8 @@ func (t *Trainer) Accumulate(b ops.Batch, targets []int32, lesson *engine.Lesson
 	shards := t.optimizer.shards
 	if shards != nil {
 		shards.begin()
+		t.batch, t.targets = b, targets
+		defer t.pass(training)()
 		t.engine.counting = true
 	}
 	hidden := t.model.Hidden(t.engine, b)
@@ -85,6 +93,16 @@ func (t *Trainer) Accumulate(b ops.Batch, targets []int32, lesson *engine.Lesson
 		shards.flush()
 	}
 	return loss, err
+}
+
+// pass begins a pass, and returns what ends it.
+func (t *Trainer) pass(kind passKind) (end func()) {
+	s := t.optimizer.shards
+	if s == nil || s.units == nil {
+		return func() {}
+	}
+	s.units.begin(kind)
+	return func() { s.units.end(kind) }
 }
 
 func (t *Trainer) loss(hidden mat.Tensor, b ops.Batch, targets []int32, lesson *engine.Lesson, share float32) Loss {
@@ -107,6 +125,7 @@ func (t *Trainer) Guard(allow func(norm float64) bool) { t.optimizer.guard = all
 
 // Evaluate implements engine.Trainer.
 func (t *Trainer) Evaluate(b ops.Batch, targets []int32) (loss float64) {
+	defer t.pass(evaluating)()
 	t.model.SetRecompute(ops.RecomputeLayer) // a layer's results are released after it
 	t.engine.NoGrad(func() {
 		l := t.engine.LinearCrossEntropy(t.model.Hidden(t.engine, b), t.model.Head(), targets, 1)
@@ -125,7 +144,11 @@ func (t *Trainer) Averaged(f func()) {
 // Finite implements engine.Trainer.
 func (t *Trainer) Finite() bool {
 	t.Settle()
-	return t.optimizer.finite()
+	finite := t.optimizer.finite()
+	if s := t.optimizer.shards; s != nil { // of another rank's part too
+		return s.agree(finite)
+	}
+	return finite
 }
 
 // Settle implements engine.Trainer.

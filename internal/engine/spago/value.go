@@ -38,6 +38,8 @@ type value struct {
 	used       bool    // the loss depends on it
 	late       func()  // of a weight: waits until the numbers that other processes have changed are here; nil: they are
 	bucket     *bucket // of a weight: those that it is summed with over processes; nil: there are no others
+	unit       *unit   // of a weight: those that it is gathered with before it is used; nil: it is always here
+	held       []*unit // of a product that is not computed yet: those that it reads
 	uses       int     // of a weight with a bucket: operators of this pass that have it as an operand and have not run backward yet
 	padded     bool    // Embed gives row padding no gradient
 	padding    int32
@@ -58,6 +60,14 @@ func (v *value) operand() device.Buffer {
 	return v.compute
 }
 
+// format returns the format of what a product reads.
+func (v *value) format() device.Format {
+	if v.unit != nil {
+		return v.bucket.reads
+	}
+	return v.operand().Format()
+}
+
 // ready returns v after computing its data, if that has not been done yet. What nobody reads, such as the last product of a layer
 // that is computed again for its gradients, is never computed.
 func (v *value) ready() *value {
@@ -68,6 +78,7 @@ func (v *value) ready() *value {
 	case v.product != nil:
 		v.product()
 		v.product = nil
+		v.letGo()
 	}
 	return v
 }

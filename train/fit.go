@@ -1,12 +1,9 @@
 package train
 
 import (
-	"cmp"
 	"fmt"
 	"log/slog"
 
-	"gqa/checkpoints"
-	"gqa/configs/recipe"
 	"gqa/internal/device"
 	"gqa/internal/estimate"
 	"gqa/internal/limits"
@@ -15,16 +12,13 @@ import (
 
 // estimate returns how much memory training takes with an economy, in each process.
 func (r *run) estimate(e economy) (estimate.Memory, error) {
-	_, own := r.trainer.device.(device.Namer)
 	share, n := *r.recipe, r.team.Size()
 	if n > 1 { // each has its part of a step's windows
 		share.Batch, share.Accumulate = (share.Batch*share.Accumulate+n-1)/n, 1
 	}
-	return estimate.Of(r.origin.arch, &share, estimate.Setting{
-		GPUs: n, Sharding: estimate.Sharding(cmp.Or(share.Sharding, recipe.ShardOptimizer)),
-		Recompute: e.Recompute, Windows: min(e.Windows, share.Batch), BF16: r.trainer.device.Activations() == device.BF16, OwnMemory: own,
-		Exact: r.origin.dtype == checkpoints.BF16, Logits: r.trainer.device.LogitsAtOnce(),
-	})
+	s := r.team.setting(r.origin.dtype)
+	s.Sharding, s.Recompute, s.Windows = estimate.Sharding(r.team.divides(r.recipe)), e.Recompute, min(e.Windows, share.Batch)
+	return estimate.Of(r.origin.arch, &share, s)
 }
 
 // fit says how much memory a run takes and, on a device with memory of its own, chooses an economy with which a step is expected to fit.

@@ -3,6 +3,7 @@ package train
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -69,7 +70,10 @@ func embeddingDType(src *weights.Source) (checkpoints.DType, error) {
 	if err != nil {
 		return 0, err
 	}
-	t, _ := src.Tensor(params[0].Tensor) // the first in the forward pass; it was already read
+	t, ok := src.Tensor(params[0].Tensor) // the first in the forward pass
+	if !ok {
+		return 0, fmt.Errorf("%s: %s is missing", src.Dir, params[0].Tensor)
+	}
 	return t.DType, nil
 }
 

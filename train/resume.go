@@ -69,6 +69,13 @@ func (t *team) resume(ctx context.Context, o Options, b beginning) (*Status, err
 		s.Idle = true
 		return s, nil
 	}
+	model := recipe.Model
+	if s.Saved > 0 {
+		model = checkpointDir(o.Dir, s.Saved)
+	}
+	if err := t.divide(recipe, model); err != nil {
+		return nil, err
+	}
 	r, err := t.reopen(ctx, o.Dir, recipe, b.identity, b.damage)
 	if err != nil {
 		return nil, err

@@ -70,6 +70,9 @@ func (t *team) run(ctx context.Context, recipe *recipe.Recipe, o Options) (*Stat
 		}
 		return t.resume(ctx, o, b)
 	}
+	if err := t.divide(recipe, recipe.Model); err != nil {
+		return nil, err
+	}
 	r, err := prepare(ctx, t, recipe)
 	if err := t.agree(err); err != nil {
 		return nil, err

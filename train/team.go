@@ -24,7 +24,8 @@ type team struct {
 	comm.Comm
 	device  device.Device
 	world   launch.World
-	release func() // unlocks the run's folder; nil: it is not locked, as always on other ranks than 0
+	chosen  recipe.Sharding // what the processes divide, if the recipe leaves that to them; see divide
+	release func()          // unlocks the run's folder; nil: it is not locked, as always on other ranks than 0
 }
 
 // solo returns a team of one process.
@@ -103,7 +104,8 @@ func (t *team) sharing(r *recipe.Recipe) spago.Sharing {
 	if t.alone() {
 		return spago.Sharing{}
 	}
-	return spago.Sharing{Group: t.Comm, Gradients: r.Sharding == recipe.ShardGradients, Parameters: r.Sharding == recipe.ShardParameters}
+	divides := t.divides(r)
+	return spago.Sharing{Group: t.Comm, Gradients: divides == recipe.ShardGradients, Parameters: divides == recipe.ShardParameters}
 }
 
 // least returns the smallest of the processes' numbers.

@@ -173,7 +173,7 @@ func (t *trainer) gradients(n int, windows [][]int32) (losses []lossPart, err er
 		}
 	}
 	parts, calls := t.parts(len(windows), t.team.Rank()), 0
-	if calls = len(parts); t.recipe.Sharding == recipe.ShardGradients || t.Divides() {
+	if calls = len(parts); t.team.divides(t.recipe) != recipe.ShardOptimizer { // gradients are summed each time
 		calls = t.rounds()
 	}
 	for i := range calls {

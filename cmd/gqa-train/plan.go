@@ -307,11 +307,7 @@ func (p plan) print(out io.Writer, r *recipe.Recipe) error {
 	row("optimizer", "%s", r.Optimizer.Name)
 	row("micro-batch", "%d windows of %d tokens on each GPU, %d times a step", p.Windows, r.SeqLen, p.Times)
 	row("recompute", "%s", p.Recompute)
-	if p.Sharding == string(recipe.ShardGradients) && r.Sharding == "" {
-		row("sharding", "%s, by --set sharding=%s", p.Sharding, p.Sharding)
-	} else {
-		row("sharding", "%s", p.Sharding)
-	}
+	row("sharding", "%s", p.Sharding)
 	row("memory", "%s on each GPU: weights %s, optimizer %s, gradients %s, activations %s, other %s", size(p.Needed.All()), size(p.Needed.Weights),
 		size(p.Needed.State), size(p.Needed.Gradients), size(p.Needed.Activations), size(p.Needed.Teacher+p.Needed.Work))
 	if p.Fits {

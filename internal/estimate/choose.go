@@ -19,7 +19,7 @@ var Recomputes = []string{"none", "attention", "layer"}
 // attention with its projections is about a quarter of that.
 var (
 	recomputeCost = map[string]float64{"none": 1, "attention": 1.08, "layer": 4. / 3}
-	shardingCost  = map[Sharding]float64{ShardNone: 1, ShardOptimizer: 1.001, ShardGradients: 1.01}
+	shardingCost  = map[Sharding]float64{ShardNone: 1, ShardOptimizer: 1.001, ShardGradients: 1.01, ShardParameters: 1.05}
 	halvingCost   = 1.02 // fewer windows at once: smaller products
 )
 

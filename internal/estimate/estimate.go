@@ -5,6 +5,8 @@
 package estimate
 
 import (
+	"strings"
+
 	"gqa/configs"
 	"gqa/configs/recipe"
 )
@@ -29,10 +31,12 @@ const (
 	ShardNone      Sharding = "none"      // of one GPU
 	ShardOptimizer Sharding = "optimizer" // the optimizer's state, ZeRO-1
 	ShardGradients Sharding = "gradients" // ZeRO-2
+	// ShardParameters divides weights too, ZeRO-3.
+	ShardParameters Sharding = "parameters"
 )
 
 // Shardings lists the values, from the fastest to the one that takes least memory.
-var Shardings = []Sharding{ShardNone, ShardOptimizer, ShardGradients}
+var Shardings = []Sharding{ShardNone, ShardOptimizer, ShardGradients, ShardParameters}
 
 // Memory is the memory of one GPU, in bytes.
 type Memory struct {
@@ -41,7 +45,7 @@ type Memory struct {
 	Gradients   float64 `json:"gradients"`   // of weights
 	Teacher     float64 `json:"teacher"`     // its weights
 	Activations float64 `json:"activations"` // kept for the backward pass, and gradients on their way through a layer
-	Work        float64 `json:"work"`        // logits, work space of products, and the libraries
+	Work        float64 `json:"work"`        // logits, layers that are whole where they are divided, work space of products, and the libraries
 
 	rest  float64 // of Weights: what only those GPUs need that update them
 	whole float64 // of Gradients: of weights whose update needs them whole
@@ -73,7 +77,7 @@ func Of(arch *configs.Arch, r *recipe.Recipe, s Setting) (Memory, error) {
 			m.Teacher += float64(p.Size()) * s.width()
 		}
 	}
-	shard(&m, s)
+	shard(&m, r, s, params, added)
 	m.Activations += activations(arch, r, s)
 	m.Work += work(arch, r, s)
 	return m, nil
@@ -155,18 +159,61 @@ func (w weight) trained(m *Memory, n float64, half, split bool, shape []int) {
 	}
 }
 
-// shard divides what several GPUs divide among them.
-func shard(m *Memory, s Setting) {
+// How many layers are whole at a time where they are divided: their gradients, one that is being computed and those that are being summed,
+// and their weights, one that computes and one that is on its way.
+const (
+	wholeGradients = 4
+	wholeWeights   = 2
+)
+
+// largestUnit returns the largest sum of numbers of those weights that are gathered together: a layer's, or what is in none.
+func largestUnit(params []configs.Param, numbers func(configs.Param) int) float64 {
+	units, most := map[string]int{}, 0
+	for _, p := range params {
+		name := strings.TrimSuffix(p.Name, configs.ParamName(p.Role, -1, p.Bias))
+		if p.Layer < 0 {
+			name += string(p.Role)
+		}
+		units[name] += numbers(p)
+		most = max(most, units[name])
+	}
+	return float64(most)
+}
+
+// trainedOf returns how many numbers are trained of a weight, or of its change.
+func trainedOf(r *recipe.Recipe, p configs.Param) int {
+	switch {
+	case !r.Trains(p):
+		return 0
+	case r.Train == recipe.TrainLoRA:
+		return r.LoRA.Rank * (p.Shape[0] + p.Shape[1])
+	}
+	return p.Size()
+}
+
+// shard divides what several GPUs divide among them. added says that gradients are added up, in F32.
+func shard(m *Memory, r *recipe.Recipe, s Setting, params []configs.Param, added bool) {
 	n := float64(max(1, s.GPUs))
 	if n == 1 || s.Sharding == ShardNone || s.Sharding == "" {
 		return
 	}
 	m.State /= n
-	m.Weights += m.rest/n - m.rest
-	if s.Sharding == ShardOptimizer {
+	if s.Sharding != ShardOptimizer {
+		width := s.width()
+		if added {
+			width = 4
+		}
+		m.Work += min(m.Gradients, wholeGradients*width*largestUnit(params, func(p configs.Param) int { return trainedOf(r, p) }))
+	}
+	if s.Sharding == ShardParameters {
+		m.Weights, m.Gradients = m.Weights/n, m.Gradients/n
+		m.Work += wholeWeights * s.width() * largestUnit(params, configs.Param.Size)
 		return
 	}
-	m.Gradients = (m.Gradients-m.whole)/n + m.whole
+	m.Weights += m.rest/n - m.rest
+	if s.Sharding == ShardGradients {
+		m.Gradients = (m.Gradients-m.whole)/n + m.whole
+	}
 }
 
 // layerNumbers returns how many numbers of a token a layer keeps for the backward pass: its inputs, those of its products and norms, and

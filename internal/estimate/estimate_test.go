@@ -156,8 +156,9 @@ func TestChoose(t *testing.T) {
 		{1, 100, "none", 1, ShardNone, true},
 		{1, 88, "layer", 8, ShardNone, true},
 		{1, 40, "layer", 8, ShardNone, false},
-		{2, 80, "none", 4, ShardGradients, true},
-		{8, 30, "none", 1, ShardGradients, true},
+		{2, 80, "none", 2, ShardOptimizer, true},
+		{8, 36, "none", 1, ShardGradients, true},
+		{8, 30, "none", 1, ShardParameters, true},
 	} {
 		p := of(c.gpus, c.room)
 		if p.Recompute != c.recompute || p.Windows != c.windows || p.Sharding != c.sharding || p.Fits != c.fits || p.Fits != (p.Memory.All() <= c.room*gib) {

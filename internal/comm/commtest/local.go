@@ -91,14 +91,19 @@ func (l *local) ReduceScatter(dst, x device.Buffer) comm.Op {
 
 func (l *local) AllGather(x device.Buffer) comm.Op {
 	n := x.Len() / l.Size()
-	for rank, y := range l.all(x.F32()) {
-		copy(x.F32()[rank*n:], y[rank*n:(rank+1)*n])
+	for rank := range l.Size() {
+		l.Broadcast(x.Slice(rank*n, (rank+1)*n), rank)
 	}
 	return done{}
 }
 
+// Broadcast copies numbers of any format but bytes.
 func (l *local) Broadcast(x device.Buffer, root int) comm.Op {
-	copy(x.F32(), l.all(x.F32())[root])
+	if halves := x.U16(); halves != nil {
+		copy(halves, l.meeting.exchange(l.rank, append([]uint16(nil), halves...))[root].([]uint16))
+	} else {
+		copy(x.F32(), l.all(x.F32())[root])
+	}
 	return done{}
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"net"
+	"strings"
 	"testing"
 
 	"gqa/configs/recipe"
@@ -46,7 +47,7 @@ func TestShardsOnGPU(t *testing.T) {
 					}
 					alone := trainer(Sharing{})
 					steps(t, alone, windows, 0, passes, passes)
-					for _, gradients := range []bool{false, true} {
+					for _, how := range []recipe.Sharding{recipe.ShardOptimizer, recipe.ShardGradients, recipe.ShardParameters} {
 						l, err := net.Listen("tcp", "127.0.0.1:0")
 						if err != nil {
 							t.Fatal(err)
@@ -56,13 +57,16 @@ func TestShardsOnGPU(t *testing.T) {
 						if err != nil {
 							t.Fatal(err)
 						}
-						shared := trainer(Sharing{Group: group, Gradients: gradients})
+						shared := trainer(sharing(group, how))
 						steps(t, shared, windows, 0, passes, passes)
 						have := everything(t, shared)
 						for name, w := range everything(t, alone) {
+							if strings.HasPrefix(name, "weight ") && how == recipe.ShardParameters {
+								continue // they are not whole
+							}
 							for i, x := range w {
 								if got := have[name][i]; !(math.Abs(float64(got-x)) <= 2e-5*math.Max(1, math.Abs(float64(x)))) {
-									t.Fatalf("gradients %v: %s: number %d is %v, alone %v", gradients, name, i, got, x)
+									t.Fatalf("%s: %s: number %d is %v, alone %v", how, name, i, got, x)
 								}
 							}
 						}

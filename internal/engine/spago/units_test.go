@@ -11,8 +11,10 @@ import (
 	"gqa/internal/comm"
 	"gqa/internal/comm/commtest"
 	"gqa/internal/device"
+	"gqa/internal/device/cpu"
 	"gqa/internal/device/devicetest"
 	"gqa/internal/engine"
+	"gqa/internal/model"
 	"gqa/internal/ops"
 )
 
@@ -146,6 +148,124 @@ func checkMemory(t *testing.T, p *pass, d *counted, loaded, ranks int) {
 	if float64(loaded)/4 > 3*part+float64(2*largest)*padding {
 		t.Errorf("loading takes %d bytes", loaded)
 	}
+}
+
+// halved is the CPU, as far as it computes with activations in bfloat16: only what an optimizer and ranks do with weights.
+type halved struct{ device.Device }
+
+func (halved) Activations() device.Format { return device.BF16 }
+
+// Weights in two parts, with a copy in bfloat16, frozen, in joints and of adapters have the same bits after a step, and the same state,
+// whether one process has them or several have parts of them.
+func TestPartsOfHalves(t *testing.T) {
+	averaged := func(r *recipe.Recipe) { r.Optimizer.Average = 0.5 }
+	lora := func(r *recipe.Recipe) { r.Train = recipe.TrainLoRA }
+	for name, change := range map[string][]func(r *recipe.Recipe){
+		"two parts": nil, "llama": nil, "copies": {averaged}, "lora": {lora}, "lora, averaged": {lora, averaged},
+		"attention": {func(r *recipe.Recipe) { r.Train = recipe.TrainAttention }},
+		"muon":      {func(r *recipe.Recipe) { r.Optimizer.Name = recipe.Muon }},
+		"adafactor": {func(r *recipe.Recipe) { adafactor(&r.Optimizer) }},
+		"bf16":      {func(r *recipe.Recipe) { r.Optimizer.Moments = recipe.MomentsBF16 }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := scarceRecipe()
+			r.LoRA, r.Optimizer.Clip = recipe.LoRA{Rank: 2, Alpha: 4, Projections: "q,v,down"}, 0
+			for _, f := range change {
+				f(r)
+			}
+			one := halves(t, r, Sharing{}, nil)
+			fakeStep(one, 6)
+			want := everything(t, one)
+			have := make([]map[string][]float32, 3)
+			var all sync.WaitGroup
+			for rank, group := range commtest.Local(len(have)) {
+				all.Go(func() {
+					part := halves(t, r, Sharing{Group: group, Parameters: true}, nil)
+					fakeStep(part, float32(rank+1))
+					have[rank] = everything(t, part)
+					readSame(t, part, one)
+					again := halves(t, r, Sharing{Group: group, Parameters: true}, have[0]) // rank 0 has answered
+					for _, s := range again.State() {
+						s.Set(slices.Clone(have[0][s.Name]))
+					}
+					readSame(t, again, one)
+					restored := everything(t, again)
+					for name, w := range want {
+						if rank > 0 || strings.HasPrefix(name, "weight ") {
+							continue
+						}
+						if !slices.Equal(have[0][name], w) || !slices.Equal(restored[name], w) {
+							t.Errorf("%s differs", name)
+						}
+					}
+				})
+			}
+			all.Wait()
+		})
+	}
+}
+
+// halves returns a trainer on a device with bfloat16, of random weights or of a result.
+func halves(t *testing.T, r *recipe.Recipe, among Sharing, result map[string][]float32) *Trainer {
+	t.Helper()
+	config := gptConfig
+	if strings.HasSuffix(t.Name(), "llama") {
+		config = deepConfig
+	}
+	arch, err := configs.Resolve([]byte(config), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	weights := random(arch)
+	if result != nil {
+		all := map[string][]float32{}
+		for name, w := range result {
+			if of, ok := strings.CutPrefix(name, "result "); ok {
+				all[of] = slices.Clone(w)
+			}
+		}
+		weights = model.FromMap(arch, all)
+	}
+	tr, err := NewSharing(halved{cpu.New()}, r, engine.Economy{MicroBatches: 2}, among, arch, weights)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tr
+}
+
+// fakeStep makes a step with gradients that are small integers, times factor.
+func fakeStep(tr *Trainer, factor float32) {
+	s := tr.optimizer.shards
+	if s != nil {
+		s.begin()
+		s.final = true
+	}
+	for i := range tr.optimizer.slots {
+		v := tr.optimizer.slots[i].param.Matrix.(*value)
+		v.uses = 1
+		x := make([]float32, v.Size())
+		for k := range x {
+			x[k] = factor * float32(k%7-3)
+		}
+		dst, _ := v.written()
+		tr.engine.device.Write(dst, x)
+		if s != nil {
+			s.written(v)
+		}
+	}
+	tr.Step(1, 1e-2)
+}
+
+// readSame checks that the products of two trainers read the same numbers.
+func readSame(t *testing.T, part, one *Trainer) {
+	t.Helper()
+	for i, p := range part.params.List {
+		a, b := use(valueOf(p)).operand(), valueOf(one.params.List[i]).operand()
+		if a.Len() != b.Len() || !slices.Equal(a.U16(), b.U16()) || !slices.Equal(a.F32(), b.F32()) {
+			t.Errorf("%s: products read other numbers", part.params.Names[i])
+		}
+	}
+	part.optimizer.shards.units.end(evaluating)
 }
 
 // The weights of the next layer are on their way while a layer computes, forward and backward.

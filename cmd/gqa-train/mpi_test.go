@@ -135,6 +135,10 @@ func TestMPI(t *testing.T) {
 	r.must(3, r.begin(three, "sharding=gradients", "batch=2", "accumulate=2")...)
 	r.agree("three processes that divide the gradients too", three, one, 1e-5)
 
+	whole := filepath.Join(dir, "whole")
+	r.must(2, r.begin(whole, "sharding=parameters", "recompute=layer")...)
+	r.agree("two processes that divide the weights too", whole, two, 0)
+
 	killed := filepath.Join(dir, "killed")
 	r.kill(killed, r.command(2, r.begin(killed, "log_every=1")...))
 	for n := range 4 {

@@ -6,6 +6,11 @@
     gpu.py table MODEL FILE
     gpu.py losses FOLDER FAMILY                 the losses of ours, beside those that gpu_torch.py wrote
     gpu.py losses-table FOLDER
+    gpu.py cards                                how many GPUs there are
+    gpu.py scale MODEL WORK CARDS FILE          a turn on several GPUs
+    gpu.py scale-one MODEL WORK CARDS FILE      the losses of one GPU with the windows of several
+    gpu.py scale-whole MODEL WORK CARDS FILE    a turn of a model that several GPUs divide, as gqa-train plan says
+    gpu.py scale-table MODEL FILE
 """
 import array
 import json
@@ -25,6 +30,7 @@ MODELS = {
     "llama-1b": dict(family="llama", dim=2048, layers=16, heads=32, kv=8, ffn=8192, vocab=32000, length=2048),
     "neox-1b": dict(family="gpt_neox", dim=2048, layers=24, heads=16, kv=16, ffn=8192, vocab=50304, length=2048),
     "llama-7b": dict(family="llama", dim=4096, layers=32, heads=32, kv=8, ffn=11008, vocab=32000, length=2048, steps=0.5, recompute=True),
+    "llama-34b": dict(family="llama", dim=8192, layers=48, heads=64, kv=8, ffn=22016, vocab=32000, length=2048, steps=0.5),
     "llama-98m": dict(family="llama", dim=768, layers=12, heads=12, kv=12, ffn=2048, vocab=16384, length=1024, steps=4, tied=True),
     "gopher-4m": dict(family="llama", dim=256, layers=4, heads=8, kv=8, ffn=704, vocab=2048, length=512, steps=4, tied=True),
 }
@@ -148,14 +154,30 @@ def make(name, work):
         json.dump(dict(config(s), architectures=[names[s["family"]]], model_type=s["family"], dtype="bfloat16"), f, indent=2)
 
 
-def used():
-    """GiB in use on the GPU, None if nvidia-smi does not say."""
-    gpu = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")[0] or "0"
+def visible():
+    """The GPUs that may be used, by number; none if nvidia-smi does not say."""
+    chosen = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+    if chosen:
+        return chosen.split(",")
     try:
-        text = subprocess.check_output(["nvidia-smi", "-i", gpu, "--query-gpu=memory.used", "--format=csv,noheader,nounits"], text=True)
-        return float(text) / 1024
+        return [str(i) for i, _ in enumerate(subprocess.check_output(["nvidia-smi", "-L"], text=True).splitlines())]
+    except (OSError, subprocess.CalledProcessError):
+        return []
+
+
+def asked(what, cards):
+    """A figure of the first so many GPUs, in GiB; none if nvidia-smi does not say."""
+    try:
+        text = subprocess.check_output(["nvidia-smi", "-i", ",".join((visible() or ["0"])[:cards]), f"--query-gpu={what}",
+                                        "--format=csv,noheader,nounits"], text=True)
+        return [float(line) / 1024 for line in text.split()]
     except (OSError, ValueError, subprocess.CalledProcessError):
-        return None
+        return []
+
+
+def used(cards=1):
+    """GiB in use on the GPU that uses most, None if nvidia-smi does not say."""
+    return max(asked("memory.used", cards), default=None)
 
 
 def append(path, row):
@@ -181,14 +203,16 @@ def run(out, model, data, steps, *more):
             "--set", "precision=bf16", "--log-every", "1000", "--save-every", "0", "--valid-every", "0", *more]
 
 
-def time_ours(name, work, side, batch, file):
+def time_ours(name, work, side, batch, file, cards=1, accumulate=1, more=(), **also):
     """The run is killed after the last step that counts, as its checkpoint would be of many GB. Its memory is read just before: it keeps
     what it has once taken."""
-    s, out, before = MODELS[name], f"{work}/run", used()
-    total = WARM + timed_steps(s)
-    more = ["--batch", str(batch), "--seq-len", str(s["length"]), "--lr", "1e-4"]
+    s, out, before = MODELS[name], f"{work}/run", used(cards)
+    total, windows = WARM + timed_steps(s), batch * accumulate
+    more = ["--batch", str(batch), "--seq-len", str(s["length"]), "--lr", "1e-4", *more]
     more += ["--set", f"deterministic={'true' if side == 'ours-deterministic' else 'false'}"]
     more += ["--set", "recompute=layer"] if s.get("recompute") else []
+    more += ["--set", f"accumulate={accumulate}"] if accumulate > 1 else []
+    more += ["--gpus", str(cards)] if cards > 1 else []
     command = run(out, model_dir(name, work), f"{work}/{name}.safetensors", total + 10000, *more)
     print(*command, flush=True)
     process, seen, now = subprocess.Popen(command, stdin=subprocess.DEVNULL), 0, {}
@@ -199,16 +223,20 @@ def time_ours(name, work, side, batch, file):
             time.sleep(0.002 if seen >= WARM - 1 else 0.05)
             seen = len(metrics(out))
             now.setdefault(seen, time.monotonic())
-        after = used()
+        after = used(cards)
     finally:
         process.kill()
         process.wait()
     lines = metrics(out)[WARM:total]
     first = min(n for n in now if n >= WARM)
-    row = dict(side=side, batch=batch, ms=[1000 * batch * s["length"] / line["tokens_per_s"] for line in lines], used=rise(before, after),
-               wall_ms=1000 * (now[seen] - now[first]) / max(1, seen - first), losses=[line["loss"] for line in lines])
+    row = dict(side=side, batch=batch, ms=[1000 * windows * s["length"] / line["tokens_per_s"] for line in lines], used=rise(before, after),
+               wall_ms=1000 * (now[seen] - now[first]) / max(1, seen - first), losses=[line["loss"] for line in lines],
+               cards=cards, windows=windows, **also)
     shutil.rmtree(out, ignore_errors=True)
     append(file, row)
+    end = time.monotonic() + 20  # the processes that it had started end soon after it
+    while before is not None and used(cards) > before + 1 and time.monotonic() < end:
+        time.sleep(0.2)
 
 
 def rise(before, after):
@@ -268,6 +296,57 @@ def number(x):
     return "–" if x is None else f"{x:.1f}"
 
 
+EACH = 4  # windows for each GPU
+
+
+def scale(name, work, cards, file):
+    time_ours(name, work, "ours", EACH * cards, file, cards)
+
+
+def scale_one(name, work, cards, file):
+    time_ours(name, work, "one", EACH, file, accumulate=cards, of=cards)
+
+
+def scale_whole(name, work, cards, file):
+    s, settings = MODELS[name], ["--set", "sharding=parameters"]
+    memory = asked("memory.total", 1)
+    more = ["--memory", f"{int(1024 * memory[0])}MiB"] if memory else []
+    text = subprocess.check_output([os.environ["GQA_TRAIN"], "plan", model_dir(name, work), "--gpus", str(cards), "--batch", str(EACH * cards),
+                                    "--seq-len", str(s["length"]), "--json", *settings, *more], text=True)
+    plan = json.loads(text)
+    print(text, flush=True)
+    if not plan["fits"]:
+        sys.exit(f"gqa-train plan: {name} does not fit on {cards} of these GPUs")
+    settings += ["--set", f"recompute={plan['recompute']}"]
+    time_ours(name, work, "ours", plan["micro_batch"] * cards, file, cards, plan["accumulate"], settings,
+              plan=sum(plan["needed"].values()) / 2**30, recompute=plan["recompute"])
+
+
+def scale_table(name, file):
+    s, rows = MODELS[name], read(file)
+    turns = {}
+    for r in rows:
+        if r["side"] == "ours":
+            turns.setdefault(r["cards"], []).append(r)
+    print(f"{describe(name)}:\n")
+    print("| GPUs | windows | ms per step | tokens/s | times one GPU's | MFU | a loss differs from one GPU's by | memory of a GPU, GiB | of `gqa-train plan` |")
+    print("|---|---|---|---|---|---|---|---|---|")
+    speeds = {cards: mine[0]["windows"] * s["length"] / median(sum((r["ms"] for r in mine), [])) * 1000 for cards, mine in turns.items()}
+    for cards, mine in sorted(turns.items()):
+        v, first = speeds[cards], mine[0]
+        one = [r["losses"] for r in rows if r["side"] == "one" and r["of"] == cards]
+        apart = max((abs(a - b) for a, b in zip(first["losses"], one[0])), default=None) if one else None
+        memory = max((r["used"] for r in mine if r["used"] is not None), default=None)
+        times = f"{v / speeds[1]:.2f}" if 1 in speeds else "–"
+        plan = f"{first['plan']:.1f} ({memory / first['plan'] - 1:+.1%})" if "plan" in first and memory else "–"
+        print(f"| {cards} | {first['windows']} | {first['windows'] * s['length'] / v * 1000:.1f} | {v:,.0f} | {times} | {v * flops(s) / PEAK / cards:.1%} | "
+              f"{'–' if apart is None else f'{apart:.4f}'} | {number(memory)} | {plan} |")
+        for r in mine:
+            print(f"  {name} on {cards}: median {median(r['ms']):.2f} ms, {min(r['ms']):.2f} to {max(r['ms']):.2f}, by the clock {r['wall_ms']:.2f}"
+                  + (f", recompute {r['recompute']}" if "recompute" in r else "") + f"; losses {r['losses'][0]:.4f} to {r['losses'][-1]:.4f}", file=sys.stderr)
+    print(flush=True)
+
+
 def losses(folder, family):
     out = f"{folder}/{family}-run"
     with open(f"{folder}/{family}.json") as f:
@@ -299,7 +378,12 @@ def losses_table(folder):
 if __name__ == "__main__":
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("out of time"))
     command, *args = sys.argv[1:]
+    scales = {"scale": scale, "scale-one": scale_one, "scale-whole": scale_whole}
     if command == "time":
         time_ours(args[0], args[1], args[2], int(args[3]), args[4])
+    elif command in scales:
+        scales[command](args[0], args[1], int(args[2]), args[3])
+    elif command == "cards":
+        print(len(visible()))
     else:
-        {"make": make, "best": best, "table": table, "losses": losses, "losses-table": losses_table}[command](*args)
+        {"make": make, "best": best, "table": table, "losses": losses, "losses-table": losses_table, "scale-table": scale_table}[command](*args)

@@ -2,10 +2,11 @@
 # Times training on one NVIDIA GPU, ours and PyTorch's in turn, and prints the tables of docs/gpu.md. A GPU at its power limit is
 # faster and slower by the minute: only ratios of one run count.
 #
-#   bench/gpu.sh                  everything: llama neox 7b small losses greedy
+#   bench/gpu.sh                  everything on one GPU: llama neox 7b small losses greedy
 #   bench/gpu.sh llama 7b         only these
+#   bench/gpu.sh scale            ours on 1, 2, 4 and 8 GPUs, as many as there are: scale-1b, and on eight scale-34b
 #
-# Needs python3 with torch and transformers 5, and 15 GB of disk for 7b. Environment:
+# Needs python3 with torch and transformers 5 (scale does without), and disk: 15 GB for 7b, 75 GB for scale-34b. Environment:
 #   GQA_TRAIN, GQA_EVAL   the binaries (default: built with the tag cuda, or those in PATH); greedy needs the second, the others the first
 #   STEPS       timed steps of a turn of the 1B models (12); 7b makes half as many, the small models four times
 #   TURNS       turns of each side (2)
@@ -18,8 +19,8 @@ cd "$(dirname "$0")/.." || exit
 [ $# != 0 ] || set -- llama neox 7b small losses greedy
 for name; do
 	case $name in
-	llama | neox | 7b | small | losses | greedy) ;;
-	*) echo "unknown part $name: want llama, neox, 7b, small, losses or greedy" >&2 && exit 2 ;;
+	llama | neox | 7b | small | losses | greedy | scale | scale-1b | scale-34b) ;;
+	*) echo "unknown part $name: want llama, neox, 7b, small, losses, greedy, scale, scale-1b or scale-34b" >&2 && exit 2 ;;
 	esac
 done
 if [ -z "${WORK:-}" ]; then
@@ -93,8 +94,43 @@ best() { # model, batches…
 	[ -z "$mine$theirs" ] || turns "$model" ${mine:+"ours:$mine"} ${theirs:+"torch:$theirs"}
 }
 
+# Turns of a model on 1, 2, 4 and 8 GPUs, each beside the losses of one with as many windows.
+scale() { # model
+	local model=$1 file=$OUT/$1-scale.jsonl n turn
+	try "$model-make" python3 bench/gpu.py make "$model" "$WORK" || return
+	rm -f "$file"
+	for turn in $(seq "${TURNS:-2}"); do
+		for n in 1 2 4 8; do
+			if [ "$n" -le "$cards" ]; then
+				try "$model-$n-$turn" python3 bench/gpu.py scale "$model" "$WORK" "$n" "$file"
+			elif [ "$turn" = 1 ]; then
+				echo "scale-1b leaves out $n GPUs: $cards are here" >&2
+			fi
+		done
+	done
+	for n in 2 4 8; do
+		[ "$n" -gt "$cards" ] || try "$model-one-$n" python3 bench/gpu.py scale-one "$model" "$WORK" "$n" "$file"
+	done
+	[ ! -f "$file" ] || python3 bench/gpu.py scale-table "$model" "$file" || failed=1
+}
+
+# A model that only eight GPUs can train.
+whole() { # model
+	local file=$OUT/$1-scale.jsonl
+	if [ "$cards" -lt 8 ]; then
+		echo "scale-34b is left out: it needs 8 GPUs, $cards are here" >&2
+		return
+	fi
+	LIMIT=600 try "$1-make" python3 bench/gpu.py make "$1" "$WORK" || return
+	rm -f "$file"
+	LIMIT=${LIMIT:-900} try "$1-8" python3 bench/gpu.py scale-whole "$1" "$WORK" 8 "$file" && { python3 bench/gpu.py scale-table "$1" "$file" || failed=1; }
+}
+
 part() {
 	case $1 in
+	scale) scale llama-1b && whole llama-34b ;;
+	scale-1b) scale llama-1b ;;
+	scale-34b) whole llama-34b ;;
 	llama)
 		try llama-1b-make python3 bench/gpu.py make llama-1b "$WORK" || return
 		turns llama-1b ours:4 torch:4 ours-deterministic:4 transformers:4
@@ -127,7 +163,11 @@ part() {
 }
 
 echo "logs in $OUT" >&2
-python3 bench/gpu_torch.py machine 2>"$OUT/machine.log" || { echo "FAILED machine: $(tail -n 1 "$OUT/machine.log")" >&2 && failed=1; }
+cards=$(python3 bench/gpu.py cards)
+case $* in
+scale*) nvidia-smi --query-gpu=name,driver_version --format=csv,noheader ;;
+*) python3 bench/gpu_torch.py machine 2>"$OUT/machine.log" || { echo "FAILED machine: $(tail -n 1 "$OUT/machine.log")" >&2 && failed=1; } ;;
+esac
 for name; do
 	start=$SECONDS
 	part "$name"

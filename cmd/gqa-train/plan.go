@@ -310,6 +310,9 @@ func (p plan) print(out io.Writer, r *recipe.Recipe) error {
 	row("sharding", "%s", p.Sharding)
 	row("memory", "%s on each GPU: weights %s, optimizer %s, gradients %s, activations %s, other %s", size(p.Needed.All()), size(p.Needed.Weights),
 		size(p.Needed.State), size(p.Needed.Gradients), size(p.Needed.Activations), size(p.Needed.Teacher+p.Needed.Work))
+	if p.Needed.Teacher > 0 {
+		row("teacher", "%s of this, all of it on each GPU", size(p.Needed.Teacher))
+	}
 	if p.Fits {
 		row("fits", "yes")
 	} else {

@@ -5,7 +5,7 @@ import (
 	"gqa/internal/device"
 )
 
-// ahead is the number of buckets whose weights are on their way before they are used: each takes the memory of its weights again.
+// ahead is the number of buckets whose weights are on their way before they are used.
 const ahead = 3
 
 // gather begins to give every rank the weights that the others have changed. Those of a bucket arrive when one of them is used, in the
@@ -26,19 +26,9 @@ func (s *shards) ask(n int) {
 		b := s.buckets[s.asked]
 		if b.owner >= 0 {
 			b.arrival = s.Group.Broadcast(b.shared(b.members[0]), b.owner)
-			continue
-		}
-		if !b.home.None() {
+		} else {
 			b.arrival = s.Group.AllGather(b.home)
-			continue
 		}
-		b.weights = s.device.New(b.shared(b.members[0]).Format(), b.part*s.Group.Size())
-		for _, m := range b.members {
-			if lo, hi := m.slot.lo, m.slot.hi; lo < hi {
-				s.device.Copy(b.weights.Slice(m.at+lo, m.at+hi), b.shared(m).Slice(lo, hi))
-			}
-		}
-		b.arrival = s.Group.AllGather(b.weights)
 	}
 }
 
@@ -63,15 +53,10 @@ func (s *shards) await(b *bucket) {
 	b.arrival.Wait()
 	b.arrival = nil
 	for _, m := range b.members {
-		if b.owner < 0 && b.home.None() {
-			s.device.Copy(b.shared(m), b.weights.Slice(m.at, m.at+m.param.Size()))
-		}
 		if v := m.value(); !v.data.None() {
 			v.updateCompute()
 		}
 	}
-	s.device.Free(b.weights)
-	b.weights = device.Buffer{}
 }
 
 // arrive waits for all weights. All ranks must call it before one of them does anything else that others take part in.

@@ -7,12 +7,13 @@ import (
 )
 
 // settleDown moves the weights of each bucket into one buffer, in which ranks exchange them, and arranges that backward functions write
-// their gradients into another one. Without it both are copied in each step. A bucket that divides a joint stays as it is.
+// their gradients into another one. A weight that belongs to one rank stays where it is.
 func (s *shards) settleDown() {
 	for _, b := range s.buckets {
-		if b.owner >= 0 || !b.adjacent() {
+		if b.owner >= 0 {
 			continue
 		}
+		b.mustBeAdjacent()
 		old := b.shared(b.members[0])
 		b.home = s.device.New(old.Format(), b.part*s.Group.Size())
 		s.device.Clear(b.home)
@@ -67,19 +68,18 @@ func (b *bucket) span(j *joint) (first, last int) {
 	return first, last
 }
 
-// adjacent reports whether the weights of the bucket's joints are in it in order and without gaps, as products read them.
-func (b *bucket) adjacent() bool {
+// mustBeAdjacent checks that the weights of the bucket's joints are in it in order and without gaps, as products read them.
+func (b *bucket) mustBeAdjacent() {
 	for _, j := range b.joints() {
 		at := -1
 		for _, p := range j.parts {
 			i := slices.IndexFunc(b.members, func(m member) bool { return m.value() == p })
 			if i < 0 || at >= 0 && b.members[i].at != at {
-				return false
+				panic("a part of a joint is trained, and a part is not") // no recipe does so
 			}
 			at = b.members[i].at + p.Size()
 		}
 	}
-	return true
 }
 
 // place gives a weight of a bucket, and the others of its joint, its gradient's place. It reports whether there is one.

@@ -105,9 +105,8 @@ func (u *units) loaded() {
 		v.unit = one
 	}
 	for _, b := range one.buckets {
-		if b.lay(); !b.adjacent() {
-			panic("a part of a joint is trained, and a part is not") // no recipe does so
-		}
+		b.lay()
+		b.mustBeAdjacent()
 		b.divide()
 		b.keep()
 		one.size += b.exchanged()

@@ -386,6 +386,11 @@ type Roomy interface {
 	Room() uint64 // bytes that are not in use
 }
 
+// Trimmer is implemented by devices that keep memory for reuse by buffers of the same size.
+type Trimmer interface {
+	Trim() // returns memory that is not in use
+}
+
 // Closer is implemented by devices with memory of their own.
 type Closer interface {
 	// Close frees all memory of the device, which cannot be used any more.

@@ -142,7 +142,7 @@ func (d *Device) Close() {
 // Room implements device.Roomy. It counts memory that the pool holds for reuse, as that is returned when there is no other.
 func (d *Device) Room() uint64 { return d.gpu.FreeMemory() + d.pool.idle() }
 
-// Trim returns memory that is not in use to the driver.
+// Trim implements device.Trimmer. It returns memory that is not in use to the driver.
 func (d *Device) Trim() { d.pool.release() }
 
 // Held returns the number of bytes of the GPU's memory that the device holds, in use or for reuse.

@@ -93,6 +93,9 @@ func loadParams(d device.Device, arch *configs.Arch, weights model.Weights, how 
 	})
 	if err == nil && p.shards != nil {
 		p.shards.units.loaded()
+		if t, ok := d.(device.Trimmer); ok { // whole weights were there, of sizes that training does not need
+			t.Trim()
+		}
 	}
 	return p, err
 }

@@ -22,6 +22,11 @@ import (
 const deepConfig = `{"model_type": "llama", "vocab_size": 96, "hidden_size": 64, "num_hidden_layers": 12, "num_attention_heads": 4,
 	"num_key_value_heads": 2, "intermediate_size": 160, "max_position_embeddings": 96, "tie_word_embeddings": false}`
 
+// latentConfig is a model with latent attention.
+const latentConfig = `{"model_type": "deepseek_v3", "vocab_size": 96, "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 4,
+	"intermediate_size": 96, "max_position_embeddings": 96, "kv_lora_rank": 24, "qk_rope_head_dim": 8, "qk_nope_head_dim": 12, "v_head_dim": 20,
+	"q_lora_rank": 18, "attention_bias": true, "first_k_dense_replace": 2}`
+
 // counted is a device on which memory that is used after it was freed is full of NaN, and which counts what is gathered.
 type counted struct {
 	*devicetest.Scarce
@@ -79,7 +84,7 @@ func divided(t *testing.T, config string, how ops.Recompute, group *counting) *p
 func TestPartOfWeights(t *testing.T) {
 	const ranks = 4
 	for _, how := range []ops.Recompute{ops.RecomputeNone, ops.RecomputeAttention, ops.RecomputeLayer} {
-		for name, config := range map[string]string{"llama": deepConfig, "gpt2": gptConfig, "t5": t5Config} {
+		for name, config := range map[string]string{"llama": deepConfig, "gpt2": gptConfig, "t5": t5Config, "latent": latentConfig} {
 			one := newPass(t, devicetest.NewScarce(), config, how)
 			want := one.losses(t)
 			var all sync.WaitGroup

@@ -9,7 +9,7 @@
     gpu.py cards                                how many GPUs there are
     gpu.py scale MODEL WORK CARDS FILE          a turn on several GPUs
     gpu.py scale-one MODEL WORK CARDS FILE      the losses of one GPU with the windows of several
-    gpu.py scale-whole MODEL WORK CARDS FILE    a turn of a model that several GPUs divide, as gqa-train plan says
+    gpu.py scale-plan MODEL WORK CARDS FILE [SHARDING]    a turn as gqa-train plan says
     gpu.py scale-table MODEL FILE
 """
 import array
@@ -30,6 +30,7 @@ MODELS = {
     "llama-1b": dict(family="llama", dim=2048, layers=16, heads=32, kv=8, ffn=8192, vocab=32000, length=2048),
     "neox-1b": dict(family="gpt_neox", dim=2048, layers=24, heads=16, kv=16, ffn=8192, vocab=50304, length=2048),
     "llama-7b": dict(family="llama", dim=4096, layers=32, heads=32, kv=8, ffn=11008, vocab=32000, length=2048, steps=0.5, recompute=True),
+    "llama-13b": dict(family="llama", dim=5120, layers=40, heads=40, kv=8, ffn=13824, vocab=32000, length=2048, steps=0.5),
     "llama-34b": dict(family="llama", dim=8192, layers=48, heads=64, kv=8, ffn=22016, vocab=32000, length=2048, steps=0.5),
     "llama-98m": dict(family="llama", dim=768, layers=12, heads=12, kv=12, ffn=2048, vocab=16384, length=1024, steps=4, tied=True),
     "gopher-4m": dict(family="llama", dim=256, layers=4, heads=8, kv=8, ffn=704, vocab=2048, length=512, steps=4, tied=True),
@@ -307,8 +308,8 @@ def scale_one(name, work, cards, file):
     time_ours(name, work, "one", EACH, file, accumulate=cards, of=cards)
 
 
-def scale_whole(name, work, cards, file):
-    s, settings = MODELS[name], ["--set", "sharding=parameters"]
+def scale_plan(name, work, cards, file, sharding=None):
+    s, settings = MODELS[name], ["--set", f"sharding={sharding}"] if sharding else []
     memory = asked("memory.total", 1)
     more = ["--memory", f"{int(1024 * memory[0])}MiB"] if memory else []
     text = subprocess.check_output([os.environ["GQA_TRAIN"], "plan", model_dir(name, work), "--gpus", str(cards), "--batch", str(EACH * cards),
@@ -317,9 +318,9 @@ def scale_whole(name, work, cards, file):
     print(text, flush=True)
     if not plan["fits"]:
         sys.exit(f"gqa-train plan: {name} does not fit on {cards} of these GPUs")
-    settings += ["--set", f"recompute={plan['recompute']}"]
+    settings = ["--set", f"sharding={plan['sharding']}", "--set", f"recompute={plan['recompute']}"]
     time_ours(name, work, "ours", plan["micro_batch"] * cards, file, cards, plan["accumulate"], settings,
-              plan=sum(plan["needed"].values()) / 2**30, recompute=plan["recompute"])
+              plan=sum(plan["needed"].values()) / 2**30, how=f"sharding {plan['sharding']}, recompute {plan['recompute']}")
 
 
 def scale_table(name, file):
@@ -343,7 +344,7 @@ def scale_table(name, file):
               f"{'–' if apart is None else f'{apart:.4f}'} | {number(memory)} | {plan} |")
         for r in mine:
             print(f"  {name} on {cards}: median {median(r['ms']):.2f} ms, {min(r['ms']):.2f} to {max(r['ms']):.2f}, by the clock {r['wall_ms']:.2f}"
-                  + (f", recompute {r['recompute']}" if "recompute" in r else "") + f"; losses {r['losses'][0]:.4f} to {r['losses'][-1]:.4f}", file=sys.stderr)
+                  + (f", {r['how']}" if "how" in r else "") + f"; losses {r['losses'][0]:.4f} to {r['losses'][-1]:.4f}", file=sys.stderr)
     print(flush=True)
 
 
@@ -378,11 +379,11 @@ def losses_table(folder):
 if __name__ == "__main__":
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("out of time"))
     command, *args = sys.argv[1:]
-    scales = {"scale": scale, "scale-one": scale_one, "scale-whole": scale_whole}
+    scales = {"scale": scale, "scale-one": scale_one, "scale-plan": scale_plan}
     if command == "time":
         time_ours(args[0], args[1], args[2], int(args[3]), args[4])
     elif command in scales:
-        scales[command](args[0], args[1], int(args[2]), args[3])
+        scales[command](args[0], args[1], int(args[2]), *args[3:])
     elif command == "cards":
         print(len(visible()))
     else:

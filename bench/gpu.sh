@@ -4,9 +4,9 @@
 #
 #   bench/gpu.sh                  everything on one GPU: llama neox 7b small losses greedy
 #   bench/gpu.sh llama 7b         only these
-#   bench/gpu.sh scale            ours on 1, 2, 4 and 8 GPUs, as many as there are: scale-1b, and on eight scale-34b
+#   bench/gpu.sh scale            ours on 1, 2, 4 and 8 GPUs, as many as there are: scale-1b, scale-13b on two, scale-34b on eight
 #
-# Needs python3 with torch and transformers 5 (scale does without), and disk: 15 GB for 7b, 75 GB for scale-34b. Environment:
+# Needs python3 with torch and transformers 5 (scale does without), and disk: 15 GB for 7b, 30 GB for scale-13b, 75 GB for scale-34b. Environment:
 #   GQA_TRAIN, GQA_EVAL   the binaries (default: built with the tag cuda, or those in PATH); greedy needs the second, the others the first
 #   STEPS       timed steps of a turn of the 1B models (12); 7b makes half as many, the small models four times
 #   TURNS       turns of each side (2)
@@ -19,8 +19,8 @@ cd "$(dirname "$0")/.." || exit
 [ $# != 0 ] || set -- llama neox 7b small losses greedy
 for name; do
 	case $name in
-	llama | neox | 7b | small | losses | greedy | scale | scale-1b | scale-34b) ;;
-	*) echo "unknown part $name: want llama, neox, 7b, small, losses, greedy, scale, scale-1b or scale-34b" >&2 && exit 2 ;;
+	llama | neox | 7b | small | losses | greedy | scale | scale-1b | scale-13b | scale-34b) ;;
+	*) echo "unknown part $name: want llama, neox, 7b, small, losses, greedy, scale, scale-1b, scale-13b or scale-34b" >&2 && exit 2 ;;
 	esac
 done
 if [ -z "${WORK:-}" ]; then
@@ -114,23 +114,25 @@ scale() { # model
 	[ ! -f "$file" ] || python3 bench/gpu.py scale-table "$model" "$file" || failed=1
 }
 
-# A model that only eight GPUs can train.
-whole() { # model
-	local file=$OUT/$1-scale.jsonl
-	if [ "$cards" -lt 8 ]; then
-		echo "scale-34b is left out: it needs 8 GPUs, $cards are here" >&2
+# A turn of a model that one GPU cannot train, as gqa-train plan says.
+planned() { # part, model, GPUs, sharding if it is given
+	local model=$2 n=$3 file=$OUT/$2-scale.jsonl
+	if [ "$cards" -lt "$n" ]; then
+		echo "$1 is left out: it needs $n GPUs, $cards are here" >&2
 		return
 	fi
-	LIMIT=600 try "$1-make" python3 bench/gpu.py make "$1" "$WORK" || return
+	LIMIT=600 try "$model-make" python3 bench/gpu.py make "$model" "$WORK" || return
 	rm -f "$file"
-	LIMIT=${LIMIT:-900} try "$1-8" python3 bench/gpu.py scale-whole "$1" "$WORK" 8 "$file" && { python3 bench/gpu.py scale-table "$1" "$file" || failed=1; }
+	LIMIT=${LIMIT:-900} try "$model-$n" python3 bench/gpu.py scale-plan "$model" "$WORK" "$n" "$file" "${@:4}" || return
+	python3 bench/gpu.py scale-table "$model" "$file" || failed=1
 }
 
 part() {
 	case $1 in
-	scale) scale llama-1b && whole llama-34b ;;
+	scale) part scale-1b; part scale-13b; part scale-34b ;;
 	scale-1b) scale llama-1b ;;
-	scale-34b) whole llama-34b ;;
+	scale-13b) planned "$1" llama-13b 2 ;;
+	scale-34b) planned "$1" llama-34b 8 parameters ;;
 	llama)
 		try llama-1b-make python3 bench/gpu.py make llama-1b "$WORK" || return
 		turns llama-1b ours:4 torch:4 ours-deterministic:4 transformers:4

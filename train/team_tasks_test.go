@@ -46,7 +46,7 @@ func TestTeamBest(t *testing.T) {
 	}{
 		"ends at the second": {2, []string{"tasks=x", "tasks_every=1", "best=x_norm", "patience=1", "valid_every=2"}},
 		"task":               {2, []string{"tasks=x", "tasks_every=1", "best=x_norm", "patience=2", "valid_every=2"}},
-		"task, of average":   {3, []string{"tasks=x", "tasks_every=1", "best=x_norm", "optimizer.average=0.9", "sharding=gradients"}},
+		"task, of average":   {3, []string{"tasks=x", "tasks_every=1", "best=x_norm", "optimizer.average=0.9", "sharding=parameters"}},
 		"loss":               {3, []string{"valid_every=1", "best=loss", "patience=2", "optimizer.lr=0.03", "schedule.warmup=0", "tasks=x", "tasks_every=1"}},
 	} {
 		t.Run(name, func(t *testing.T) {

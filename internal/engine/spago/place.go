@@ -82,6 +82,20 @@ func (b *bucket) mustBeAdjacent() {
 	}
 }
 
+// open allocates the gradients of a bucket, unless they are there. What is between them is zero.
+func (b *bucket) open(f device.Format) {
+	if !b.operand.None() {
+		return
+	}
+	b.operand = b.shards.device.New(f, b.exchanged())
+	end := 0
+	for _, m := range b.members {
+		b.shards.clear(b.operand.Slice(end, m.at))
+		end = m.at + m.param.Size()
+	}
+	b.shards.clear(b.operand.From(end))
+}
+
 // place gives a weight of a bucket, and the others of its joint, its gradient's place. It reports whether there is one.
 func (b *bucket) place(v *value) bool {
 	if !b.direct {
@@ -90,10 +104,7 @@ func (b *bucket) place(v *value) bool {
 	if b.op != nil { // with the gradients of the pass before
 		b.shards.finish(b)
 	}
-	if b.operand.None() {
-		b.operand = v.device.New(v.gradFormat, b.exchanged())
-		v.device.Clear(b.operand) // also what is between weights
-	}
+	b.open(v.gradFormat)
 	for _, m := range b.members {
 		if p := m.value(); p == v || v.joint != nil && p.joint == v.joint {
 			p.grad = b.operand.Slice(m.at, m.at+p.Size())

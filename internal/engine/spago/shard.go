@@ -166,17 +166,9 @@ func (s *shards) start(b *bucket) {
 	if b.owner < 0 {
 		b.next = s.device.New(f, b.part)
 	}
-	if b.operand.None() {
-		b.operand = s.device.New(f, b.exchanged())
-		s.device.Clear(b.operand.From(b.numbers()))
-	}
-	end := 0
+	b.open(f)
 	for i, m := range b.members {
-		if !b.direct {
-			s.clear(b.operand.Slice(end, m.at))
-		}
-		end = m.at + m.param.Size()
-		place, g := b.operand.Slice(m.at, end), Grad(m.param)
+		place, g := b.operand.Slice(m.at, m.at+m.param.Size()), Grad(m.param)
 		if g.None() {
 			s.clear(place)
 			continue
@@ -191,13 +183,8 @@ func (s *shards) start(b *bucket) {
 	} else {
 		b.op = s.Group.AllReduce(b.operand)
 	}
-	switch {
-	case s.Gradients && b.direct:
+	if s.Gradients {
 		b.detach()
-	case s.Gradients:
-		for _, m := range b.members {
-			m.value().forgetGrad()
-		}
 	}
 }
 
@@ -230,7 +217,7 @@ func (s *shards) finish(b *bucket) {
 		return
 	case b.owner == s.Group.Rank():
 		b.next, b.operand = b.operand, device.Buffer{}
-	case !b.direct || s.Gradients:
+	case s.Gradients:
 		s.device.Free(b.operand)
 		b.operand = device.Buffer{}
 	}

@@ -93,7 +93,8 @@ func TestLocal(t *testing.T) {
 // If a process fails or is killed the others end too.
 func TestLocalEnds(t *testing.T) {
 	var failed RankError
-	if _, err := start(t.Context(), t, "fail"); !errors.As(err, &failed) || failed.Rank != 1 && failed.Rank != 0 || !failed.Told() {
+	// The others notice at once, so any may be the first that ends; each says which was.
+	if _, err := start(t.Context(), t, "fail"); !errors.As(err, &failed) || !failed.Told() {
 		t.Errorf("error %v", err)
 	}
 	if _, err := start(t.Context(), t, "die"); !errors.As(err, &failed) || failed.Rank != 1 || failed.Told() {

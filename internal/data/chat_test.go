@@ -199,3 +199,35 @@ func TestEnds(t *testing.T) {
 		}
 	}
 }
+
+// TestMasks compares conversations' tokens, and which of them are learned, with apply_chat_template(…, return_assistant_tokens_mask=True) of
+// transformers 5.17 for the sample's tokenizer. testdata/masks.json holds them by template and conversation; ^ID is not learned.
+func TestMasks(t *testing.T) {
+	text, err := os.ReadFile("testdata/masks.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var held struct {
+		Templates map[string]string
+		Talks     map[string]json.RawMessage
+		Cases     map[string]map[string][]int32
+	}
+	if err := json.Unmarshal(text, &held); err != nil || len(held.Cases) < 4 {
+		t.Fatalf("%d cases, %v", len(held.Cases), err)
+	}
+	for template, talks := range held.Cases {
+		e := chatEncoder(t, held.Templates[template])
+		for name, want := range talks {
+			row := `{"messages":` + string(held.Talks[name]) + `}`
+			got := tokensOf(t, filepath.Join(tree(t, map[string]string{"a.jsonl": row}), "a.jsonl"), e)
+			for i, token := range got {
+				if token < 0 {
+					got[i] = ^ID(token)
+				}
+			}
+			if !slices.Equal(got, want) {
+				t.Errorf("%s, %s: %v\nwant %v", template, name, got, want)
+			}
+		}
+	}
+}

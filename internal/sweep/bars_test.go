@@ -25,7 +25,7 @@ var bars = []struct {
 	{Options: convert.Options{Method: convert.Align}, text: true, undone: map[int]float64{4: 0.655, 1: 0.475}},
 	{Options: convert.Options{Method: convert.Calibrated}, text: true, undone: map[int]float64{4: 0.89, 1: 0.725}},
 	{Options: convert.Options{Method: convert.Calibrated, Grouping: convert.Similar}, text: true, undone: map[int]float64{4: 0.92}},
-	{Options: convert.Options{Method: convert.Calibrated, Grouping: convert.Similar, Refine: refineSteps}, text: true, undone: map[int]float64{4: 0.943, 1: 0.783}},
+	{Options: convert.Options{Method: convert.Calibrated, Grouping: convert.Similar, Refine: refineSteps}, text: true, undone: map[int]float64{4: 0.943}},
 }
 
 const refineSteps = 12 // of 600, as docs/methods.md has it

@@ -165,3 +165,29 @@ func TestOwnLayoutErrors(t *testing.T) {
 		t.Errorf("gpt2: error %v", err)
 	}
 }
+
+// The sizes to which attention can become latent: shares of the cache, and those of FlashMLA's kernels where they save something.
+func TestLatentChoices(t *testing.T) {
+	llama := func(heads, kvHeads, headDim int) string {
+		return fmt.Sprintf(`{"model_type": "llama", "vocab_size": 5, "hidden_size": %d, "intermediate_size": 4, "num_hidden_layers": 2,
+			"num_attention_heads": %d, "num_key_value_heads": %d, "head_dim": %d}`, heads*headDim, heads, kvHeads, headDim)
+	}
+	for _, c := range []struct{ name, config, want string }{
+		{"Llama 2 7B", llama(32, 32, 128), "3072+1024 1536+512 768+256 512+64 384+128"},
+		{"Llama 3 8B", llama(32, 8, 128), "768+256 512+64 384+128 192+64 96+32"},
+		{"one KV head", llama(4, 1, 16), "12+4 6+2 2+2"}, // a sixteenth has room for a rotary key only
+		{"few rotary dims", `{"model_type": "gpt_neox", "vocab_size": 5, "hidden_size": 64, "intermediate_size": 4, "num_hidden_layers": 2,
+			"num_attention_heads": 4, "rotary_pct": 0.125}`, "56+8 24+8 12+4 6+2"},
+		{"no rotary positions", `{"model_type": "gpt2", "vocab_size": 5, "n_embd": 8, "n_layer": 1, "n_head": 2, "n_positions": 8}`, ""},
+		{"latent already", small("deepseek_v3", latent), ""},
+	} {
+		a := resolve(t, c.config)
+		var got []string
+		for _, l := range a.LatentChoices() {
+			got = append(got, fmt.Sprintf("%d+%d", l.Rank, l.RopeDim))
+		}
+		if s := strings.Join(got, " "); s != c.want {
+			t.Errorf("%s: %s, want %s", c.name, s, c.want)
+		}
+	}
+}

@@ -28,7 +28,8 @@ type Inspection struct {
 	Targets         []TargetInfo `json:"ways_out"`
 	Sites           []SiteHeads  `json:"sites"` // the kinds of attention
 	Rows            []Row        `json:"groups"`
-	NotFloat        string       `json:"not_float,omitempty"` // a key or value weight without a float dtype, because of which nothing can be converted
+	LatentRows      []Row        `json:"latent_attention,omitempty"` // conversions to latent attention, which have no groups
+	NotFloat        string       `json:"not_float,omitempty"`        // a key or value weight without a float dtype, because of which nothing can be converted
 	// NotFinite and Unread are set by InspectValues: tensors that hold NaN or infinities, and the number of bytes that
 	// were not read because there were too many.
 	NotFinite []BadValue `json:"not_finite,omitempty"`
@@ -43,12 +44,13 @@ type SiteHeads struct {
 	Converted bool         `json:"converted"` // by a conversion of the requested sites
 }
 
-// Row describes the conversion to one legal group count.
+// Row describes the conversion to one legal group count, or to latent attention.
 type Row struct {
-	Groups               int   `json:"groups"` // if layers differ, the largest number
-	GroupsPerLayer       []int `json:"groups_per_layer,omitempty"`
-	KVBytesPerToken      int64 `json:"kv_bytes_per_token"`                 // 0 if nothing is decoded
-	CrossKVBytesPerToken int64 `json:"cross_kv_bytes_per_token,omitempty"` // in addition, for each token that an encoder reads
+	Groups               int     `json:"groups"` // if layers differ, the largest number; 0 for latent attention
+	GroupsPerLayer       []int   `json:"groups_per_layer,omitempty"`
+	Latent               *Latent `json:"latent,omitempty"`
+	KVBytesPerToken      int64   `json:"kv_bytes_per_token"`                 // 0 if nothing is decoded
+	CrossKVBytesPerToken int64   `json:"cross_kv_bytes_per_token,omitempty"` // in addition, for each token that an encoder reads
 	// KVBytesAtContext is for one sequence of the length that the model was trained on and, for an encoder-decoder, a
 	// source of the same length.
 	KVBytesAtContext  int64 `json:"kv_bytes_at_context"`
@@ -75,7 +77,9 @@ func Inspect(src *Source, sites Sites) (*Inspection, error) {
 	if in.Parameters, err = weights.Parameters(a); err != nil {
 		return nil, err
 	}
-	in.Rows, err = inspectRows(a, chosen, dtype.Size())
+	if in.Rows, err = inspectRows(a, chosen, dtype.Size()); err == nil {
+		in.LatentRows, err = latentRows(src, dtype.Size())
+	}
 	return in, err
 }
 
@@ -124,6 +128,23 @@ func inspectRows(a *configs.Arch, chosen []configs.Site, elementSize int) (rows 
 	return rows, nil
 }
 
+// latentRows describes conversions to latent attention, the largest cache first, if there are any.
+func latentRows(src *Source, elementSize int) (rows []Row, err error) {
+	for _, l := range src.Arch.LatentChoices() {
+		a, _, err := LatentGoal{Rank: l.Rank, RopeDim: l.RopeDim}.arch(src, MLA)
+		if err != nil {
+			return nil, err
+		}
+		row, err := inspectGroups(a, 0, elementSize)
+		if err != nil {
+			return nil, err
+		}
+		row.Latent, row.TensorParallelism = latentOf(a), []int{1}
+		rows = append(rows, row)
+	}
+	return rows, nil
+}
+
 func siteHeads(a *configs.Arch, chosen []configs.Site) (list []SiteHeads) {
 	for _, s := range a.Sites() {
 		layers := a.Layers
@@ -147,8 +168,9 @@ func inspectGroups(a *configs.Arch, groups, elementSize int) (Row, error) {
 		Groups: groups, KVBytesPerToken: own, CrossKVBytesPerToken: cross, KVBytesAtContext: (own + cross) * int64(a.Context),
 		Parameters: parameters, TensorParallelism: divisors(groups),
 	}
+	latent := []configs.Role{configs.LatentKV, configs.KRope, configs.KeyUp, configs.ValueUp}
 	for _, p := range params {
-		if p.KVHeads > 0 {
+		if p.KVHeads > 0 || slices.Contains(latent, p.Role) {
 			r.KVProjections += int64(p.Size())
 		}
 	}

@@ -27,9 +27,13 @@ func TestInspect(t *testing.T) {
 			{Target: MLA, LoadsIn: []string{"gqa"}},
 			{Target: DeepSeek, WhyNot: got.Targets[5].WhyNot},
 		}, Rows: []Row{
-			{4, nil, 64, 0, 2048, 544, 2384, []int{1, 2, 4}},
-			{2, nil, 32, 0, 1024, 272, 2112, []int{1, 2}},
-			{1, nil, 16, 0, 512, 136, 1976, []int{1}},
+			{4, nil, nil, 64, 0, 2048, 544, 2384, []int{1, 2, 4}},
+			{2, nil, nil, 32, 0, 1024, 272, 2112, []int{1, 2}},
+			{1, nil, nil, 16, 0, 512, 136, 1976, []int{1}},
+		},
+		LatentRows: []Row{ // of a half and of a quarter of the cache; projections to and from the latent
+			{0, nil, &Latent{Rank: 6, RopeDim: 2, NopeDim: 2, ValueDim: 2}, 32, 0, 1024, 2 * ((6+2)*17 + 8*4*6), 3040, []int{1}},
+			{0, nil, &Latent{Rank: 2, RopeDim: 2, NopeDim: 2, ValueDim: 2}, 16, 0, 512, 2 * ((2+2)*17 + 8*4*2), 2648, []int{1}},
 		},
 		Sites: []SiteHeads{{configs.DecoderSelf, 2, 4, true}},
 	}

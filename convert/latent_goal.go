@@ -42,20 +42,11 @@ func (l LatentGoal) sized(a *configs.Arch) *LatentGoal {
 	}
 	numbers := int(l.Bytes / 2 / int64(a.Layers))
 	if l.RopeDim == 0 {
-		l.RopeDim = min(max(2, numbers/8*2), rotaryDims(a))
+		l.Rank, l.RopeDim = a.LatentSizes(numbers)
+	} else {
+		l.Rank = numbers - l.RopeDim
 	}
-	l.Rank = numbers - l.RopeDim
 	return &l
-}
-
-// rotaryDims returns the number of rotary dims of all KV heads of a layer; if layers differ, the least.
-func rotaryDims(a *configs.Arch) int {
-	most := math.MaxInt
-	for i := range a.Layers {
-		freqs, _ := a.LayerInvFreq(i)
-		most = min(most, 2*len(freqs)*a.LayerKV(i))
-	}
-	return most
 }
 
 // check returns the reason why a cannot have latent attention of these sizes.
@@ -63,8 +54,7 @@ func (l LatentGoal) check(a *configs.Arch) error {
 	if err := a.CheckLatent(); err != nil {
 		return OptionError{Err: fmt.Errorf("kv-rank: the attention cannot become latent: %w", err)}
 	}
-	most := rotaryDims(a)
-	widest := min(2*a.LayerKV(0)*a.HeadDim, a.Dim+1) // one more, as biases may add a constant
+	most, widest := a.KVRotaryDims(), a.WidestLatent()
 	switch {
 	case l.Bytes != 0 && l.Rank < 1:
 		return OptionError{Err: fmt.Errorf("kv-bytes-per-token is %d, want at least %d: two bytes for each number of %d layers, and room for the latent beside a rotary key of %d",
@@ -79,18 +69,12 @@ func (l LatentGoal) check(a *configs.Arch) error {
 	return nil
 }
 
-// Sizes of the latent and of the rotary key that fast kernels take: FlashMLA's for dense decoding accept 576 numbers or 512, with 512
+// notes returns what other programs do not load or run fast: FlashMLA's kernels for dense decoding accept 576 numbers or 512, with 512
 // values (its csrc/api/dense_decode.cpp), and vLLM chooses among kernels by their sum.
-const (
-	kernelRank    = 512
-	kernelRopeDim = 64
-)
-
-// notes returns what other programs do not load or run fast.
 func (l LatentGoal) notes() (notes []Note) {
-	if l.Rank != kernelRank || l.RopeDim != kernelRopeDim {
+	if l.Rank != configs.KernelRank || l.RopeDim != configs.KernelRopeDim {
 		notes = append(notes, Note{Text: fmt.Sprintf("FlashMLA takes a latent of %d numbers and a rotary key of %d only; with %d and %d, vLLM decodes by its slower Triton kernel",
-			kernelRank, kernelRopeDim, l.Rank, l.RopeDim)})
+			configs.KernelRank, configs.KernelRopeDim, l.Rank, l.RopeDim)})
 	}
 	if l.Bias {
 		notes = append(notes, Note{Text: "vLLM has no biases in DeepSeek's attention: with one, only transformers and this toolkit load the result"})

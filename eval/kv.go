@@ -20,10 +20,13 @@ func (s Shape) Groups() []int {
 	return groups
 }
 
-// params returns the number of weights in matrices at a number of groups: attention, feed-forward and embeddings of the
+// params returns the number of weights in matrices at a number of groups, or of a conversion to latent attention: attention, feed-forward and embeddings of the
 // decoder. Biases, norms and learned positions, less than 1% of a model, are excluded.
 func (s Shape) params(groups int) int64 {
 	attention := 2 * s.HeadDim * (s.Heads + groups) * s.Dim // q and o, k and v
+	if groups == latent {
+		attention = s.latentParams()
+	}
 	if s.Cross {
 		attention *= 2
 	}
@@ -43,10 +46,6 @@ type rowSize func(n int) int64
 
 // perElement returns the size of rows of elements of so many bytes.
 func perElement(bytes int) rowSize { return func(n int) int64 { return int64(n * bytes) } }
-
-// latent stands for the number of groups of multi-head latent attention (DeepSeek-AI, arXiv 2405.04434), which caches a vector of
-// Shape.KVRank and a rotated key of Shape.RopeDim numbers for all heads.
-const latent = 0
 
 // kvBytes returns the size of a KV cache: a key and a value of HeadDim numbers for each of kvHeads, each layer and each of context
 // tokens, limited by the shape's window, in each of batch sequences.
@@ -92,8 +91,10 @@ type KVRow struct {
 	Shape           string  `json:"shape"`
 	Groups          int     `json:"groups"`           // 0 for latent attention
 	Latent          bool    `json:"latent,omitempty"` // multi-head latent attention (MLA)
-	Published       bool    `json:"published"`        // the model was released with this number
-	QKVWidth        int     `json:"qkv_width"`        // of the joint projection of queries, keys and values; 0 for latent attention
+	KVRank          int     `json:"kv_rank,omitempty"`
+	RopeDim         int     `json:"rope_dim,omitempty"`
+	Published       bool    `json:"published"` // the model was released with this number
+	QKVWidth        int     `json:"qkv_width"` // of the joint projection of queries, keys and values; 0 for latent attention
 	Context         int     `json:"context"`
 	Batch           int     `json:"batch"`
 	KVDType         string  `json:"kv_dtype,omitempty"`
@@ -107,7 +108,7 @@ type KVRow struct {
 }
 
 // KVRows returns the KV cache of a shape at every legal number of groups, largest first, then that of latent attention if the shape has
-// it. All of it is arithmetic.
+// it. A model that can be converted to latent attention has some of its sizes in between. All of it is arithmetic.
 func KVRows(s Shape, o KVOptions) ([]KVRow, error) {
 	o.Context, o.Batch = cmp.Or(o.Context, s.Context), cmp.Or(o.Batch, 1)
 	o.KVBytes, o.WeightBytes = cmp.Or(o.KVBytes, 2), cmp.Or(o.WeightBytes, 2)
@@ -127,13 +128,19 @@ func KVRows(s Shape, o KVOptions) ([]KVRow, error) {
 	if s.KVRank > 0 {
 		rows = append(rows, s.row(o, latent, row))
 	}
+	if conversions := s.conversions(o); len(conversions) > 0 {
+		for _, c := range conversions {
+			rows = append(rows, c.row(o, latent, row))
+		}
+		bySize(rows, func(r KVRow) int64 { return r.KVBytesPerToken })
+	}
 	return rows, nil
 }
 
 // row returns the cache at a number of groups.
 func (s Shape) row(o KVOptions, g int, row rowSize) KVRow {
 	published, width := s.KVHeads, s.HeadDim
-	if s.KVRank > 0 {
+	if s.KVRank > 0 && !s.converted {
 		published = latent
 	}
 	if g == latent {
@@ -147,7 +154,10 @@ func (s Shape) row(o KVOptions, g int, row rowSize) KVRow {
 		KVBytes:         cacheBytes(s, g, o.Context, o.Batch, row),
 		RelativeToMHA:   float64(kvBytes(s, g, 1, 1, row)) / float64(kvBytes(s, s.Heads, 1, 1, row)),
 	}
-	if s.KVRank > 0 {
+	if g == latent {
+		r.KVRank, r.RopeDim = s.KVRank, s.RopeDim
+	}
+	if s.KVRank > 0 && !s.converted {
 		return r
 	}
 	r.WeightBytes = s.params(g) * int64(o.WeightBytes)
@@ -186,7 +196,7 @@ func (s Shape) checkOptions(o KVOptions) error {
 }
 
 // WriteKVTable writes rows as an aligned text table, with the bytes per cached element. A star marks the number of groups
-// with which the model was published; "MLA" stands for latent attention.
+// with which the model was published; "MLA" stands for latent attention, with the sizes of a conversion.
 func WriteKVTable(w io.Writer, rows []KVRow) error {
 	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
 	header := "shape\tgroups\tbytes/element\tKV/token\tcontext\tbatch\tKV cache\tof MHA\tweights\t"
@@ -201,8 +211,11 @@ func WriteKVTable(w io.Writer, rows []KVRow) error {
 			star = "*"
 		}
 		groups, weights, most := strconv.Itoa(r.Groups), units.Bytes(r.WeightBytes), "-"
-		if r.Latent {
+		switch {
+		case r.Latent && r.Published:
 			groups = "MLA"
+		case r.Latent:
+			groups = latentText(r.KVRank, r.RopeDim)
 		}
 		if r.WeightBytes == 0 {
 			weights = "-"

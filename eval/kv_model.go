@@ -9,7 +9,7 @@ import (
 )
 
 // ShapeOfModel returns the shape of a checkpoint, of which it reads no weights. Shape.Window is set only if every layer has it. The head
-// dim of a model with latent attention is that of its values.
+// dim of a model with latent attention is that of its values. What attention can become latent is also known.
 func ShapeOfModel(path string) (Shape, error) {
 	src, err := weights.Open(path, weights.Options{})
 	if err != nil {
@@ -33,6 +33,7 @@ func ShapeOfModel(path string) (Shape, error) {
 	if a.IsLatent() {
 		s.KVRank, s.RopeDim = a.Latent.Rank, a.Latent.RopeDim
 	}
+	s.setLatents(a)
 	for layer := range a.Layers {
 		if a.LayerWindow(layer) != s.Window {
 			s.Window = 0

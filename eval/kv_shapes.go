@@ -37,6 +37,9 @@ type Shape struct {
 	// weights of such a shape is not known here.
 	KVRank  int `yaml:"kv_rank" json:"kv_rank,omitempty"`
 	RopeDim int `yaml:"rope_dim" json:"rope_dim,omitempty"`
+
+	latents   [][2]int // KVRank and RopeDim of conversions to latent attention
+	converted bool     // it is one of these, and the size of its weights is known
 }
 
 //go:embed shapes.yaml

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 
+	"gqa/configs"
 	"gqa/configs/hardware"
 )
 
@@ -21,10 +22,13 @@ type PredictOptions struct {
 type Prediction struct {
 	Shape           string  `json:"shape"`
 	Hardware        string  `json:"hardware"`
-	Groups          int     `json:"groups"`
+	Groups          int     `json:"groups"` // 0 for latent attention
+	Latent          bool    `json:"latent,omitempty"`
+	KVRank          int     `json:"kv_rank,omitempty"`
+	RopeDim         int     `json:"rope_dim,omitempty"`
 	Published       bool    `json:"published"`      // the model has this number
 	GroupSize       int     `json:"group_size"`     // heads per group
-	CommonKernels   bool    `json:"common_kernels"` // see CommonGroupSizes
+	CommonKernels   bool    `json:"common_kernels"` // see CommonGroupSizes; for latent attention, FlashMLA's sizes
 	TensorParallel  []int   `json:"tensor_parallel"`
 	Batch           int     `json:"batch"`
 	Context         int     `json:"context"`
@@ -64,7 +68,7 @@ var elements = map[string]element{
 func (e element) bytes(n float64) float64 { return n * float64(e.bits) / 8 }
 
 // Predict returns what a shape is expected to take on some hardware, for every legal number of groups, largest first,
-// within every batch and context. It runs nothing.
+// within every batch and context. A model that can be converted to latent attention has some of its sizes in between. It runs nothing.
 func Predict(s Shape, h hardware.Hardware, o PredictOptions) ([]Prediction, error) {
 	p, err := newPredictor(s, h, o)
 	if err != nil {
@@ -73,9 +77,15 @@ func Predict(s Shape, h hardware.Hardware, o PredictOptions) ([]Prediction, erro
 	var all []Prediction
 	for _, batch := range o.Batches {
 		for _, context := range o.Contexts {
+			var rows []Prediction
 			for _, groups := range s.Groups() {
-				all = append(all, p.predict(groups, batch, context, o.PromptLen))
+				rows = append(rows, p.predict(groups, batch, context, o.PromptLen))
 			}
+			for _, q := range p.latents {
+				rows = append(rows, q.predict(latent, batch, context, o.PromptLen))
+			}
+			bySize(rows, func(r Prediction) int64 { return r.KVBytesPerToken })
+			all = append(all, rows...)
 		}
 	}
 	return all, nil
@@ -86,10 +96,16 @@ func (p *predictor) predict(groups, batch, context, prompt int) Prediction {
 	weights, perSequence := p.weightBytes(groups), cacheBytes(s, groups, context, 1, p.row)
 	r := Prediction{
 		Shape: s.Name, Hardware: p.hardware.Name, Groups: groups, Published: groups == s.KVHeads, Batch: batch, Context: context, PromptLen: prompt,
-		GroupSize: s.Heads / groups, CommonKernels: slices.Contains(CommonGroupSizes, s.Heads/groups), TensorParallel: divisors(groups),
 		DecodeMSPerStep: 1000 * p.seconds(p.step(groups, batch, context)),
 		KVBytesPerToken: kvBytes(s, groups, 1, 1, p.row), KVBytes: perSequence * int64(batch), WeightBytes: int64(weights),
 		MaxBatch: int64(max(0, usableMemory*p.hardware.MemoryMiB*(1<<20)-weights) / float64(perSequence)),
+	}
+	if groups == latent { // every device needs all of it
+		r.Latent, r.KVRank, r.RopeDim, r.GroupSize, r.TensorParallel = true, s.KVRank, s.RopeDim, s.Heads, []int{1}
+		r.CommonKernels = s.KVRank == configs.KernelRank && s.RopeDim == configs.KernelRopeDim
+	} else {
+		r.GroupSize, r.TensorParallel = s.Heads/groups, divisors(groups)
+		r.CommonKernels = slices.Contains(CommonGroupSizes, r.GroupSize)
 	}
 	if s.Cross {
 		r.CrossBytesToken = r.KVBytesPerToken
@@ -131,11 +147,16 @@ func newPredictor(s Shape, h hardware.Hardware, o PredictOptions) (*predictor, e
 	if len(o.Batches) == 0 || len(o.Contexts) == 0 || o.PromptLen < 0 {
 		return nil, fmt.Errorf("batches %v, contexts %v, prompt-len %d: want one or more of each, and a length of at least 0", o.Batches, o.Contexts, o.PromptLen)
 	}
-	longest := max(slices.Max(o.Contexts), o.PromptLen)
-	for _, batch := range o.Batches {
-		if err := s.checkOptions(KVOptions{Context: longest, Batch: batch, KVBytes: 4, WeightBytes: 4, KVDType: o.Cache}); err != nil {
+	options := KVOptions{Context: max(slices.Max(o.Contexts), o.PromptLen), KVBytes: 4, WeightBytes: 4, KVDType: o.Cache}
+	for _, options.Batch = range o.Batches {
+		if err := s.checkOptions(options); err != nil {
 			return nil, err
 		}
+	}
+	for _, c := range s.conversions(options) {
+		q := *p
+		q.shape = c
+		p.latents = append(p.latents, &q)
 	}
 	if slices.Min(o.Contexts) < 1 {
 		return nil, fmt.Errorf("context %d: want at least 1", slices.Min(o.Contexts))
@@ -162,6 +183,7 @@ type predictor struct {
 	hardware       hardware.Hardware
 	weights, cache element
 	row            rowSize // of the cache
+	latents        []*predictor
 }
 
 // cost is what a pass through the model moves and computes.
@@ -188,7 +210,7 @@ func (p *predictor) step(groups, batch, context int) cost {
 	return cost{
 		bytes:     p.weights.bytes(read) + float64(cacheBytes(s, groups, context, batch, p.row)),
 		products:  2 * n * read,
-		attention: n * s.attention(1, float64(s.cached(context))) * s.attentions(),
+		attention: n * s.attention(s.cachedWidths(groups), 1, float64(s.cached(context))) * s.attentions(),
 		layers:    s.Layers,
 	}
 }
@@ -202,14 +224,14 @@ func (p *predictor) prefill(groups, batch, prompt int) cost {
 		layers := p.stepWeights(groups) - s.head()
 		c.products += 2 * n * (t - 1) * layers
 		window := float64(s.cached(prompt))
-		c.attention = n * s.attention(1, window*(t-window/2))
+		c.attention = n * s.attention(s.expandedWidths(groups), 1, window*(t-window/2))
 		return c
 	}
 	c := p.step(groups, batch, prompt)
 	projections := s.crossKV(groups)
 	c.bytes += p.weights.bytes(s.encoder() + projections)
 	c.products += 2 * n * t * (s.encoder() + projections)
-	c.attention += n * s.attention(t, t)
+	c.attention += n * s.attention(s.expandedWidths(groups), t, t)
 	c.layers += s.Layers
 	return c
 }
@@ -253,9 +275,25 @@ func (s Shape) encoder() float64 {
 }
 
 // attention returns the operations of queries queries to keys keys each, in every layer's heads: a multiplication and an
-// addition per number, for scores and for sums.
-func (s Shape) attention(queries, keys float64) float64 {
-	return 4 * float64(s.Layers) * float64(s.Heads) * float64(s.HeadDim) * queries * keys
+// addition per number, for scores and for sums. widths is the numbers of a key and of a value together.
+func (s Shape) attention(widths int, queries, keys float64) float64 {
+	return 2 * float64(s.Layers) * float64(s.Heads) * float64(widths) * queries * keys
+}
+
+// expandedWidths returns the numbers of a head's key and value together.
+func (s Shape) expandedWidths(groups int) int {
+	if groups == latent {
+		return s.nopeDim() + s.RopeDim + s.HeadDim
+	}
+	return 2 * s.HeadDim
+}
+
+// cachedWidths is expandedWidths for a decode step, in which the latent is the key, with the rotary key, and the value of every head.
+func (s Shape) cachedWidths(groups int) int {
+	if groups == latent {
+		return 2*s.KVRank + s.RopeDim
+	}
+	return s.expandedWidths(groups)
 }
 
 // attentions returns the number of attention modules in a layer.

@@ -4,9 +4,11 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strconv"
 	"strings"
 	"text/tabwriter"
 
+	"gqa/configs"
 	"gqa/configs/hardware"
 	"gqa/internal/units"
 )
@@ -32,12 +34,20 @@ func writePredictions(w io.Writer, rows []Prediction) error {
 	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintln(table, "\ngroups\theads/group\tprefill ms\tdecode ms/step\ttokens/s\tspeed-up\tKV/token\tKV cache\tweights\tlargest batch\ttensor parallel\t")
 	for _, p := range rows {
-		fmt.Fprintf(table, "%d%s\t%d%s\t%s\t%s\t%s\t%s×\t%s\t%s\t%s\t%d%s\t%s\t\n", p.Groups, mark(p.Published, "*"),
+		fmt.Fprintf(table, "%s%s\t%d%s\t%s\t%s\t%s\t%s×\t%s\t%s\t%s\t%d%s\t%s\t\n", p.groupsText(), mark(p.Published, "*"),
 			p.GroupSize, mark(!p.CommonKernels, "!"), prefillText(p), units.Significant(p.DecodeMSPerStep), units.Significant(p.TokensPerS),
 			units.Significant(r.DecodeMSPerStep/p.DecodeMSPerStep), units.Bytes(p.KVBytesPerToken), units.Bytes(p.KVBytes), units.Bytes(p.WeightBytes),
 			p.MaxBatch, mark(!p.Fits, "!"), join(p.TensorParallel))
 	}
 	return table.Flush()
+}
+
+// groupsText returns the number of groups, or the sizes of latent attention.
+func (p Prediction) groupsText() string {
+	if p.Latent {
+		return latentText(p.KVRank, p.RopeDim)
+	}
+	return strconv.Itoa(p.Groups)
 }
 
 func prefillText(p Prediction) string {
@@ -68,8 +78,10 @@ func writeNotes(w io.Writer, rows []Prediction) (err error) {
 	}
 	_, err = fmt.Fprintln(w)
 	note(func(p Prediction) bool { return p.Published }, "* the model's own number of groups")
-	note(func(p Prediction) bool { return !p.CommonKernels },
+	note(func(p Prediction) bool { return !p.CommonKernels && !p.Latent },
 		"! heads/group: decode kernels of serving software are usually compiled for 1, 2, 4 and 8")
+	note(func(p Prediction) bool { return !p.CommonKernels && p.Latent }, fmt.Sprintf(
+		"! heads/group, MLA: FlashMLA's decode kernels are for a latent of %d and a rotary key of %d", configs.KernelRank, configs.KernelRopeDim))
 	note(func(p Prediction) bool { return !p.Fits },
 		fmt.Sprintf("! largest batch: weights and cache of this batch take more than %.0f%% of the memory", 100*usableMemory))
 	return err

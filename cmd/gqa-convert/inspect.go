@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"slices"
@@ -97,16 +98,20 @@ func printInspection(w io.Writer, in *convert.Inspection) error {
 	return printRows(w, in)
 }
 
-// printRows writes the table of group counts.
+// printRows writes the table of group counts, with latent attention behind the groups whose cache is as large.
 func printRows(w io.Writer, in *convert.Inspection) error {
 	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintln(tw, header(in))
-	for _, r := range in.Rows {
+	rows := slices.Concat(in.Rows, in.LatentRows)
+	slices.SortStableFunc(rows, func(a, b convert.Row) int { return cmp.Compare(b.KVBytesPerToken, a.KVBytesPerToken) })
+	for _, r := range rows {
 		groups := fmt.Sprint(r.Groups)
-		if r.GroupsPerLayer != nil {
+		switch {
+		case r.GroupsPerLayer != nil:
 			groups = "as they are"
-		}
-		if in.Latent != nil {
+		case r.Latent != nil:
+			groups = fmt.Sprintf("MLA, %d + %d", r.Latent.Rank, r.Latent.RopeDim)
+		case in.Latent != nil:
 			groups = "MLA"
 		}
 		fmt.Fprintf(tw, "%s\t%s%s\t%s\t\n", groups, cacheColumns(in, r), thousands(r.Parameters), headsText(0, r.TensorParallelism))

@@ -28,7 +28,8 @@ func newKV() *cobra.Command {
 		Long: `Show the KV-cache size at every group count, of MODEL (a folder or a file of weights, none of which are read) or of SHAPE (the name of
 a published model, or a shape such as layers=32,heads=32,dim=4096,ffn=11008,vocab=32000,context=4096). Without an argument, show all
 published models. All of it is arithmetic; no model is run. MLA is the cache of multi-head latent attention, beside what the same heads
-would take with grouped-query attention.`,
+would take with grouped-query attention. A MODEL that gqa-convert --target mla can convert has rows for 1/2, 1/4, 1/8 and 1/16 of its
+cache, and for a latent of 512 with a rotary key of 64, if that is less.`,
 		Args: cli.Args("[SHAPE]"),
 		RunE: func(cmd *cobra.Command, args []string) error { return k.run(cmd, args) },
 	}

@@ -23,7 +23,7 @@ type predictFlags struct {
 const predictHelp = `Predict prefill and decode on hardware that need not be there, at every group count, of MODEL (a folder or a file of weights, none of
 which are read) or of SHAPE (the name of a published model, or a shape such as
 layers=32,heads=32,dim=4096,ffn=11008,vocab=32000,context=4096). A prediction adds up what a pass reads and computes, at speeds that were measured; docs/predict.md says how far
-predictions were from measurements. The default --context and --prompt-len are reduced if the model has fewer positions.`
+predictions were from measurements. A MODEL that gqa-convert --target mla can convert also has rows for latent attention, as in kv. The default --context and --prompt-len are reduced if the model has fewer positions.`
 
 func newPredict() *cobra.Command {
 	var p predictFlags

@@ -3,6 +3,7 @@ package eval
 import (
 	"fmt"
 	"path/filepath"
+	"slices"
 
 	"gqa/configs"
 	"gqa/internal/weights"
@@ -23,7 +24,7 @@ func ShapeOfModel(path string) (Shape, error) {
 	case a.LayerKVHeads != nil:
 		return Shape{}, fmt.Errorf("%s: its layers have different numbers of KV heads, %v: their cache takes %d bytes per token in f32",
 			path, a.LayerKVHeads, a.KVBytesPerToken(4))
-	case a.LatentLayers != nil:
+	case slices.ContainsFunc(a.LatentLayers, func(l configs.Latent) bool { return l.Rank != a.Latent.Rank || l.RopeDim != a.Latent.RopeDim }):
 		return Shape{}, fmt.Errorf("%s: its layers have latents of different sizes: their cache takes %d bytes per token in f32", path, a.KVBytesPerToken(4))
 	}
 	s := Shape{

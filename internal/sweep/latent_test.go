@@ -10,6 +10,7 @@ import (
 
 	"gqa/configs/recipe"
 	"gqa/convert"
+	"gqa/eval"
 	"gqa/eval/report"
 )
 
@@ -111,5 +112,9 @@ func TestCompareLatent(t *testing.T) {
 	if got.Latent == nil || *got.Latent != (report.Latent{Rank: 96, RopeDim: 32}) || got.Groups != 2 || got.Method != "mla" ||
 		4*got.KVBytesPerToken != r.Points[0].KVBytesPerToken {
 		t.Errorf("point %+v", got)
+	}
+	s, err := eval.ShapeOfModel(p.Conversion) // its layers differ in their frequencies only
+	if err != nil || s.KVRank != 96 || s.RopeDim != 32 {
+		t.Errorf("shape %+v, %v", s, err)
 	}
 }

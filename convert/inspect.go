@@ -85,11 +85,12 @@ func Inspect(src *Source, sites Sites) (*Inspection, error) {
 
 // Latent holds the sizes of latent attention; if those of the layers differ, the largest.
 type Latent struct {
-	Rank      int `json:"kv_lora_rank"`
-	RopeDim   int `json:"qk_rope_head_dim"`
-	NopeDim   int `json:"qk_nope_head_dim"`
-	ValueDim  int `json:"v_head_dim"`
-	QueryRank int `json:"q_lora_rank,omitempty"`
+	Rank         int   `json:"kv_lora_rank"`
+	RankPerLayer []int `json:"kv_lora_rank_per_layer,omitempty"` // if they differ
+	RopeDim      int   `json:"qk_rope_head_dim"`
+	NopeDim      int   `json:"qk_nope_head_dim"`
+	ValueDim     int   `json:"v_head_dim"`
+	QueryRank    int   `json:"q_lora_rank,omitempty"`
 }
 
 func latentOf(a *configs.Arch) *Latent {
@@ -97,7 +98,14 @@ func latentOf(a *configs.Arch) *Latent {
 		return nil
 	}
 	l := a.Latent
-	return &Latent{l.Rank, l.RopeDim, l.NopeDim, l.ValueDim, l.QueryRank}
+	ranks := make([]int, len(a.LatentLayers))
+	for i, of := range a.LatentLayers {
+		ranks[i] = of.Rank
+	}
+	if !slices.ContainsFunc(ranks, func(r int) bool { return r != l.Rank }) {
+		ranks = nil
+	}
+	return &Latent{l.Rank, ranks, l.RopeDim, l.NopeDim, l.ValueDim, l.QueryRank}
 }
 
 // inspectRows describes a conversion to each legal group count, the largest first. If layers have their own numbers of KV

@@ -19,8 +19,13 @@ type LatentGoal struct {
 	// Bytes is the size of a token's cache over all layers, at two bytes a number, from which a Rank of 0 follows. So does a RopeDim of
 	// 0: a quarter of the numbers, or all rotary dims if these are fewer.
 	Bytes int64
+	// Equal gives the latents of all layers the same width. Otherwise that follows from Bytes and a text for each layer, if a layout holds it.
+	Equal bool
 	// Bias makes the last number of the latent a constant, by a bias, which makes the norm nearly constant. For DeepSeek only.
 	Bias bool
+
+	divided bool  // Rank followed from Bytes, and layers may have others
+	ranks   []int // of the layers; nil if all have Rank
 }
 
 // LatentAttention returns the goal of latent attention.
@@ -40,6 +45,7 @@ func (l LatentGoal) sized(a *configs.Arch) *LatentGoal {
 	if l.Bytes == 0 || l.Rank != 0 {
 		return &l
 	}
+	l.divided = !l.Equal
 	numbers := int(l.Bytes / 2 / int64(a.Layers))
 	if l.RopeDim == 0 {
 		l.Rank, l.RopeDim = a.LatentSizes(numbers)
@@ -96,6 +102,14 @@ func (l LatentGoal) options(a *configs.Arch, layer int) latent.Options {
 	return o
 }
 
+// rank returns the width of a layer's latent.
+func (l LatentGoal) rank(layer int) int {
+	if l.ranks == nil {
+		return l.Rank
+	}
+	return l.ranks[layer]
+}
+
 // nope returns the width of a head's queries and keys without positions, which is the same in all layers.
 func (l LatentGoal) nope(a *configs.Arch) int {
 	most := 0
@@ -115,7 +129,7 @@ func (l LatentGoal) arch(src *Source, to Target) (*configs.Arch, []byte, error) 
 	layers := make([]configs.Latent, a.Layers)
 	for i := range layers {
 		layers[i] = configs.Latent{
-			Rank: l.Rank, QueryRank: l.QueryRank, NopeDim: l.nope(a), RopeDim: l.RopeDim, ValueDim: a.HeadDim, InvFreq: make([]float64, l.RopeDim/2),
+			Rank: l.rank(i), QueryRank: l.QueryRank, NopeDim: l.nope(a), RopeDim: l.RopeDim, ValueDim: a.HeadDim, InvFreq: make([]float64, l.RopeDim/2),
 		}
 	}
 	biased, err := l.biased(a)

@@ -52,18 +52,11 @@ func (r *run) settleLatent() error {
 
 // latent converts the attention a of a module to latent attention. m is the moment of its inputs.
 func (g *merging) latent(ctx context.Context, of module, a *merge.Attention, m *merge.Moment, last bool) error {
-	to := g.result.Arch.At(of.layer)
-	sizes, o := to.Latent, g.Goal.latent.options(g.Source.Arch, of.layer)
-	o.Rank, o.Planes, o.Nope = sizes.Rank, sizes.RopeDim/2, sizes.NopeDim
-	if g.Target == DeepSeek {
-		o.Fixed, o.NewRopeScale = to.Rope.InvFreq(), to.Rope.Scale()
-		o.NewScale, o.Norm, o.Bias = stockScale(to), true, g.Goal.latent.Bias
-	}
-	l, fit, err := latent.Convert(ctx, a, m, o)
+	l, fit, err := latent.Convert(ctx, a, m, g.latentOptions(of))
 	if err != nil {
 		return at(of, string(MethodLatent), err)
 	}
-	copy(sizes.InvFreq, l.InvFreq)
+	copy(g.result.Arch.At(of.layer).Latent.InvFreq, l.InvFreq)
 	layer := Layer{
 		Site: of.site, Layer: of.layer,
 		Latent: &LatentLayer{Rank: l.Rank, RopeDim: l.Rope, KeysError: fit.Keys, ValuesError: fit.Values},

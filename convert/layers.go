@@ -61,7 +61,7 @@ func (p *Plan) MergeWork() int {
 	}
 	for _, m := range p.modules {
 		n++
-		if p.ordered(m) {
+		if p.ordered(m) || p.layerRanks() {
 			n++
 		}
 	}

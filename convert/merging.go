@@ -36,6 +36,9 @@ func (r *run) merge(ctx context.Context) error {
 		return err
 	}
 	whole := r.fitsTogether()
+	if err := r.chooseRanks(ctx); err != nil {
+		return err
+	}
 	if err := r.ownLatent(); err != nil {
 		return err
 	}

@@ -80,8 +80,8 @@ func printInspection(w io.Writer, in *convert.Inspection) error {
 		in.Layers, in.Dim, in.Heads, in.HeadDim, kvHeadsText(in), in.Vocab, in.Context)
 	fmt.Fprintf(w, "sites       %s\n", inspectedSites(in))
 	if l := in.Latent; l != nil {
-		fmt.Fprintf(w, "latent      %d + %d numbers per token and layer for all heads; keys of %d without positions and %d with, values of %d\n",
-			l.Rank, l.RopeDim, l.NopeDim, l.RopeDim, l.ValueDim)
+		fmt.Fprintf(w, "latent      %s + %d numbers per token and layer for all heads; keys of %d without positions and %d with, values of %d\n",
+			latentText(l), l.RopeDim, l.NopeDim, l.RopeDim, l.ValueDim)
 	}
 	for _, target := range in.Targets {
 		printTarget(w, target)

@@ -69,7 +69,7 @@ tokenizer files and conversion.json.`,
 	fl.IntSliceVar(&f.byLayer, "groups-per-layer", nil, "number of KV heads per layer, such as 8,8,4,2, instead of --groups; only this toolkit loads the result and, with --target gguf, llama.cpp for llama and mistral")
 	cli.NumberVar(fl, &f.latent.Rank, "kv-rank", 0, 1, limits.Heads, "with --target mla: width of the latent that all keys and values come from")
 	cli.NumberVar(fl, &f.latent.RopeDim, "rope-dim", 0, 2, limits.Heads, "with --target mla: width of the rotary key that all heads share; even. A cache holds both for each token and layer")
-	fl.Int64Var(&f.latent.Bytes, "kv-bytes-per-token", 0, "with --target mla and deepseek_v3, in place of --kv-rank: bytes of a token's cache over all layers, at two bytes a number; without --rope-dim, a quarter of the numbers is rotary")
+	fl.Int64Var(&f.latent.Bytes, "kv-bytes-per-token", 0, "with --target mla and deepseek_v3, in place of --kv-rank: bytes of a token's cache over all layers, at two bytes a number; without --rope-dim, a quarter of the numbers is rotary. With --target mla and --calibration, each layer gets the width that it needs")
 	cli.NumberVar(fl, &f.latent.QueryRank, "query-rank", 0, 0, limits.Heads, "with --target mla: width of a latent that queries come from, which saves parameters but no cache (0: none)")
 	fl.BoolVar(&f.latent.Bias, "latent-bias", false, "with --target deepseek_v3: give the latent a bias that makes its norm nearly constant, which keeps much more; transformers loads it, vLLM does not")
 	fl.StringVarP(&f.output, "output", "o", "", "folder to write (default: INPUT-gqaG beside the input, or in the current folder if the input is in the Hugging Face cache)")

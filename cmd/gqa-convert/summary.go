@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -38,13 +39,21 @@ func headsText(n int, perLayer []int) string {
 // groupsText returns the number of KV heads of the result, and how many heads they are repeated to, or the sizes of latent attention.
 func groupsText(s *convert.Summary) string {
 	if l := s.Latent; l != nil {
-		return fmt.Sprintf("a latent of %d and a rotary key of %d", l.Rank, l.RopeDim)
+		return fmt.Sprintf("a latent of %s and a rotary key of %d", latentText(l), l.RopeDim)
 	}
 	text := headsText(s.Groups, s.GroupsPerLayer)
 	if s.Target == convert.Expanded {
 		text += fmt.Sprintf(" (repeated to %d)", s.Heads)
 	}
 	return text
+}
+
+// latentText returns the width of the latent, or the least and the largest of a layer's.
+func latentText(l *convert.Latent) string {
+	if l.RankPerLayer == nil {
+		return strconv.Itoa(l.Rank)
+	}
+	return fmt.Sprintf("%d to %d", slices.Min(l.RankPerLayer), l.Rank)
 }
 
 // sitesText names the converted sites, if there are several kinds.

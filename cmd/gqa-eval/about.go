@@ -103,6 +103,9 @@ func goalWords(record convert.Summary) []string {
 	switch l := record.Latent; {
 	case l != nil:
 		words := []string{"--kv-rank", strconv.Itoa(l.Rank), "--rope-dim", strconv.Itoa(l.RopeDim)}
+		if l.RankPerLayer != nil {
+			words[0], words[1] = "--kv-bytes-per-token", strconv.FormatInt(record.KVBytesPerToken, 10)
+		}
 		if l.QueryRank > 0 {
 			words = append(words, "--query-rank", strconv.Itoa(l.QueryRank))
 		}

@@ -18,6 +18,7 @@ type kind string
 const (
 	teacherState  kind = "teacher"        // input of the original's next layer
 	studentState  kind = "student"        // … and of the converted model's
+	before        kind = "before"         // input of the original's last layer
 	target        kind = "target"         // target output of the current attention
 	input         kind = "input"          // its input in the converted model
 	crossTarget   kind = "cross target"   // target output of the cross-attention, or target states after it

@@ -78,6 +78,7 @@ type Walk struct {
 	self, cross       recorder                   // for the self-attention or the current attention, and for the original's cross-attention
 	teacher, student  *model.Model[spago.Tensor] // the two models, with the weights of the current layer
 	follow            bool                       // whether the student's input is its own output or the teacher's
+	keeps             bool                       // whether the states before the last layer are kept
 	outside           []spago.Tensor             // constants of both: the weights outside the layers
 	taught, learnt    []spago.Tensor             // of the current layer in the teacher and in the student
 	weights           named                      // original weights of that layer
@@ -358,7 +359,7 @@ func (w *Walk) Layer(ctx context.Context, layer int) (*merge.Moment, error) {
 			return err
 		}
 		read, wanted := w.self.takeRead(), w.self.takeWritten()
-		if err := w.keepCross(i, x, wanted); err != nil {
+		if err := cmp.Or(w.keepCross(i, x, wanted), w.keepBefore(i, x)); err != nil {
 			return err
 		}
 		if read, err = w.followLayer(layer, i, b, x, read, wanted); err != nil {

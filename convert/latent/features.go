@@ -14,24 +14,30 @@ import (
 // in the metric of the inputs and of what reads them (Eckart & Young 1936). All have the variance one. rotary are the shared planes' rows,
 // and keys what they leave. ok is false if there are no principal components.
 func (s *source) features(shared []plane, rotary, keys merge.Linear) (all merge.Linear, ok bool) {
-	wide := s.a.KVHeads * s.a.HeadDim
-	stack := newLinear(2*wide, s.a.K, s.a.V)
-	for g := range s.a.KVHeads {
-		first := g * s.a.HeadDim
-		weigh(stack, first, s.keyReaders[g], part(keys, first, s.a.HeadDim))
-		weigh(stack, wide+first, s.valueReaders[g], part(s.a.V, first, s.a.HeadDim))
-	}
+	stack, mean := s.weighted(keys)
 	all = newLinear(s.o.Rank+2*len(shared), stack)
-	mean := s.m.MeanOf(stack)
-	clear(mean[:wide]) // a constant in a key without positions changes no probability
-	if s.a.O.Bias != nil {
-		clear(mean) // one in a value becomes part of the output's bias
-	}
 	ok = s.principal(part(all, 0, s.o.Rank), stack, mean)
 	for r := range 2 * len(shared) {
 		addRow(all, s.o.Rank+r, 1, rotary, r)
 	}
 	return all, ok
+}
+
+// weighted returns keys and values as what reads them weighs them, one above the other, and their means as far as they matter.
+func (s *source) weighted(keys merge.Linear) (stack merge.Linear, mean []float64) {
+	wide := s.a.KVHeads * s.a.HeadDim
+	stack = newLinear(2*wide, s.a.K, s.a.V)
+	for g := range s.a.KVHeads {
+		first := g * s.a.HeadDim
+		weigh(stack, first, s.keyReaders[g], part(keys, first, s.a.HeadDim))
+		weigh(stack, wide+first, s.valueReaders[g], part(s.a.V, first, s.a.HeadDim))
+	}
+	mean = s.m.MeanOf(stack)
+	clear(mean[:wide]) // a constant in a key without positions changes no probability
+	if s.a.O.Bias != nil {
+		clear(mean) // one in a value becomes part of the output's bias
+	}
+	return stack, mean
 }
 
 // weigh adds the root of the readers' moment times the rows of l to the rows of dst from first on.
@@ -79,13 +85,7 @@ func (s *source) rest(shared []plane, rotary merge.Linear) merge.Linear {
 // zero, as far as float32 can tell, stay zero. It reports whether there are any components.
 func (s *source) principal(dst, l merge.Linear, mean []float64) bool {
 	n, rank := len(l.W)/l.In, len(dst.W)/dst.In
-	g := make([]float32, n*n)
-	blas.Gemm(false, true, n, n, l.In, 1, s.m.Project(s.ctx, l), l.In, l.W, l.In, 0, g, n)
-	for i, x := range mean {
-		for j, y := range mean {
-			g[i*n+j] += float32(x * y)
-		}
-	}
+	g := s.moments(l, mean)
 	vectors, values, ok := merge.Top(s.ctx, g, n, min(rank, n))
 	if !ok {
 		return false
@@ -102,4 +102,17 @@ func (s *source) principal(dst, l merge.Linear, mean []float64) bool {
 	}
 	apply(dst, 0, mix, n, rank, l)
 	return true
+}
+
+// moments returns the second moments of l's outputs with the given means: [rows, rows].
+func (s *source) moments(l merge.Linear, mean []float64) []float32 {
+	n := len(l.W) / l.In
+	g := make([]float32, n*n)
+	blas.Gemm(false, true, n, n, l.In, 1, s.m.Project(s.ctx, l), l.In, l.W, l.In, 0, g, n)
+	for i, x := range mean {
+		for j, y := range mean {
+			g[i*n+j] += float32(x * y)
+		}
+	}
+	return g
 }

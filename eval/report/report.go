@@ -100,7 +100,7 @@ type Point struct {
 
 // Latent holds the sizes of latent attention: a cache holds a latent and a rotary key for each token and layer.
 type Latent struct {
-	Rank    int `json:"kv_lora_rank"` // width of the latent
+	Rank    int `json:"kv_lora_rank"` // width of the latent; if layers differ, the mean
 	RopeDim int `json:"qk_rope_head_dim"`
 }
 

@@ -113,7 +113,7 @@ func (c Curve) options(a *configs.Arch, groups int, text *calibrate.Data) conver
 	case c.latent() && groups == a.KVHeads:
 		return convert.Options{Goal: o.Goal, Method: convert.Mean, Grouping: c.Grouping}
 	case c.latent():
-		o.Goal = convert.LatentAttention(convert.LatentGoal{Bytes: a.WithKVHeads(groups).KVBytesPerToken(2)})
+		o.Goal = convert.LatentAttention(convert.LatentGoal{Bytes: a.WithKVHeads(groups).KVBytesPerToken(2), Equal: true})
 		o.Target = convert.MLA
 	}
 	if o.Merges() {

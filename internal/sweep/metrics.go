@@ -55,7 +55,8 @@ func (c *comparison) point(m *eval.Model, q *eval.Quality, l *eval.Latency) repo
 		KVBytesPerToken: l.KVBytesPerToken, Params: m.Parameters, Metrics: c.metrics(q, l),
 	}
 	if m.Arch.IsLatent() {
-		p.Latent = &report.Latent{Rank: m.Arch.Latent.Rank, RopeDim: m.Arch.Latent.RopeDim}
+		rope := m.Arch.Latent.RopeDim // ranks may differ from layer to layer
+		p.Latent = &report.Latent{Rank: int(math.Round(float64(m.Arch.KVBytesPerToken(1))/float64(m.Arch.Layers))) - rope, RopeDim: rope}
 		p.Groups = max(1, int(math.Round(float64(c.groups)*float64(l.KVBytesPerToken)/float64(c.bytes))))
 	}
 	return p

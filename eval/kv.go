@@ -185,6 +185,9 @@ func (s Shape) checkOptions(o KVOptions) error {
 	if o.KVDType == formatNames[device.Int4] && s.HeadDim%2 != 0 {
 		return fmt.Errorf("a KV cache of 4 bits needs an even head dim, that of %s is %d", s.Name, s.HeadDim)
 	}
+	if o.KVDType == formatNames[device.Int4] && s.uneven {
+		return fmt.Errorf("a KV cache of 4 bits needs latents of a multiple of 32 numbers, and those of %s differ from layer to layer", s.Name)
+	}
 	if o.KVDType == formatNames[device.Int4] && s.KVRank%32 != 0 {
 		return fmt.Errorf("a KV cache of 4 bits needs latents of a multiple of 32 numbers, those of %s have %d", s.Name, s.KVRank)
 	}

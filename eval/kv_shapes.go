@@ -39,6 +39,7 @@ type Shape struct {
 	RopeDim int `yaml:"rope_dim" json:"rope_dim,omitempty"`
 
 	latents   [][2]int // KVRank and RopeDim of conversions to latent attention
+	uneven    bool     // layers have other ranks, of which KVRank is the mean
 	converted bool     // it is one of these, and the size of its weights is known
 }
 

@@ -10,6 +10,7 @@ import (
 
 	"gqa/configs/recipe"
 	"gqa/convert"
+	"gqa/convert/calibrate"
 	"gqa/eval"
 	"gqa/eval/report"
 )
@@ -117,4 +118,37 @@ func TestCompareLatent(t *testing.T) {
 	if err != nil || s.KVRank != 96 || s.RopeDim != 32 {
 		t.Errorf("shape %+v, %v", s, err)
 	}
+}
+
+// The arithmetic of a cache also knows models whose layers have other ranks: their mean is that of equal ones.
+func TestShapeOfRanks(t *testing.T) {
+	model := tiny(t, "llama").Model
+	src, err := convert.Open(model, convert.SourceOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer src.Close()
+	text := &calibrate.Data{Name: "text", IDs: make([]int32, 400), Tokens: 400, Window: 20}
+	for i := range text.IDs {
+		text.IDs[i] = int32(i * i % src.Arch.Vocab)
+	}
+	plan, err := convert.NewPlan(src, convert.Options{Goal: convert.LatentAttention(convert.LatentGoal{Bytes: 256}), Target: convert.MLA, Calibration: text})
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := filepath.Join(t.TempDir(), "latent")
+	record, err := plan.Run(t.Context(), dir, convert.RunOptions{})
+	if err != nil || record.Latent.RankPerLayer == nil {
+		t.Fatalf("record %+v, %v", record, err)
+	}
+	s, err := eval.ShapeOfModel(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rows, err := eval.KVRows(s, eval.KVOptions{})
+	if last := rows[len(rows)-1]; err != nil || !last.Latent || last.KVBytesPerToken != 256 || last.KVRank != 48 {
+		t.Errorf("rows %+v, %v", rows, err)
+	}
+	_, err = eval.KVRows(s, eval.KVOptions{KVDType: "int4"})
+	wantError(t, "4 bits", err, "differ from layer to layer")
 }

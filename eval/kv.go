@@ -20,8 +20,8 @@ func (s Shape) Groups() []int {
 	return groups
 }
 
-// params returns the number of weights in matrices at a number of groups, or of a conversion to latent attention: attention, feed-forward and embeddings of the
-// decoder. Biases, norms and learned positions, less than 1% of a model, are excluded.
+// params returns the number of weights in matrices at a number of groups, or of a conversion to latent attention: attention, feed-forward
+// and embeddings of the decoder. Biases, norms and learned positions, less than 1% of a model, are excluded.
 func (s Shape) params(groups int) int64 {
 	attention := 2 * s.HeadDim * (s.Heads + groups) * s.Dim // q and o, k and v
 	if groups == latent {

@@ -8,8 +8,9 @@
 # xz, python3 with torch, transformers 5 and tokenizers, and 10 GB of disk. Environment:
 #   GQA_TRAIN, STUDY   the binaries (default: built with the tag cuda)
 #   SEED               the seed whose cells to make (default: all)
-#   JOBS               processes that make cells at the same time (3)
+#   JOBS               processes that make cells at the same time (2)
 set -euo pipefail
+trap 'kill $(jobs -p) 2>/dev/null || true' EXIT # if a cell fails, the others must not go on unseen
 [ $# = 1 ] || { sed -n '2,/^set/{/^set/d;s/^# \{0,1\}//;p}' "$0" && exit 2; }
 corpus=$(realpath "$1")
 cd "$(dirname "$0")/../.."
@@ -30,14 +31,19 @@ if [ ! -d study/llama-98m ]; then
 	mv study/pretraining/model study/llama-98m
 fi
 
+# Waits until so many cells are left. One that fails ends the script.
+left() {
+	while [ "$(jobs -p | wc -l)" -gt "$1" ]; do wait -n; done
+}
+
 # Conversions come first, since several cells need the same one, and all cells of a number of groups are of one process.
 for starts in "(mean|grouped|refined)" "latent.*"; do
 	for cells in "" -a0.005-.+ -a0.05-.+; do
 		for groups in 12 4 2 1 6; do
-			while [ "$(jobs -pr | wc -l)" -ge "${JOBS:-3}" ]; do wait -n; done
+			left $((${JOBS:-2} - 1))
 			"$STUDY" -only "^llama-98m-$starts-g$groups-s${SEED:-[0-9]+}$cells\$" &
 		done
-		wait
+		left 0
 	done
 done
 "$STUDY" -only '^$' -decode # with nothing beside it

@@ -63,9 +63,6 @@ func asLines(t *testing.T, name string, tables ...string) string {
 
 // TestFormats: the same rows give the same losses in every format, with windows and with documents, also from a cache.
 func TestFormats(t *testing.T) {
-	if testing.Short() {
-		t.Skip("long, and has no goroutines of its own")
-	}
 	shards := []string{"parquet/data/train-00000-of-00002.parquet", "parquet/data/train-00001-of-00002.parquet"}
 	table, err := os.ReadFile(field + "parquet-zstd/data.parquet")
 	if err != nil {
@@ -148,9 +145,6 @@ func mix(t *testing.T, texts, conversations string) string {
 // TestLearnsAnswers: only what the assistant says counts in the loss: it is the mean over those tokens of the loss of a batch in which they
 // are the targets.
 func TestLearnsAnswers(t *testing.T) {
-	if testing.Short() {
-		t.Skip("long, and has no goroutines of its own")
-	}
 	model := chatModel(t)
 	r, o := smallRun(t, "model="+model, "data="+field+"parquet-chat", "valid=", "seq_len=128", "steps=1", "batch=2", "accumulate=1")
 	if err := resolve(&r); err != nil {
@@ -193,9 +187,6 @@ func TestLearnsAnswers(t *testing.T) {
 // TestResumeMixture: a run on a mixture of packed texts and conversations from a cache is exact over interruptions, and knows if a corpus, a
 // weight or the packing has changed.
 func TestResumeMixture(t *testing.T) {
-	if testing.Short() {
-		t.Skip("long, and has no goroutines of its own")
-	}
 	texts, model, cache := asLines(t, "a.jsonl.zst", "parquet-zstd/data.parquet"), chatModel(t), t.TempDir()
 	r, o := smallRun(t, "model="+model, "data="+mix(t, texts, field+"parquet-chat"), "valid="+texts, "valid_windows=2", "seq_len=64", "steps=6", "batch=2",
 		"accumulate=1", "packing=documents", "data_cache="+cache)

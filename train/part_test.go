@@ -59,9 +59,6 @@ func stored(t *testing.T, dir string) map[string]string {
 
 // A run that trains a part of a model leaves every other tensor as it was, dtype and bits, and is the same run after a resume.
 func TestTrainParts(t *testing.T) {
-	if testing.Short() {
-		t.Skip("long, and has no goroutines of its own")
-	}
 	model := mixedModel(t)
 	before := stored(t, model)
 	for _, c := range []struct {
